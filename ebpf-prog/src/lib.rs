@@ -1,0 +1,34 @@
+//! Everything that the kernel and user space must agree on, and the kernel programs themselves.
+//!
+//! The rule semantics of `ebpf-filter` exist once, here, and are compiled twice: for the kernel (`src/bin/`,
+//! target `bpfel-unknown-none`) and for the host, where the user-space engine, the property tests and the fuzz
+//! targets call the same functions.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`message`] | the part of a DNS message that a decision reads, and its question |
+//! | [`name`] | the walk over a name in wire form |
+//! | [`hash`] | the 128-bit hash that names are looked up by |
+//! | [`layout`] | keys and values of the maps |
+//! | [`decision`] | the decision function, generic over the packet and the rules |
+//! | [`object`] | the built programs, ready to be loaded |
+//!
+//! This crate is an implementation detail of `ebpf-filter`: it has no stable interface of its own.
+
+#![no_std]
+#![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
+#![allow(
+    clippy::inline_always,
+    reason = "one function for the verifier: calls cost packets time and hide bounds"
+)]
+
+pub mod decision;
+pub mod hash;
+pub mod layout;
+pub mod message;
+pub mod name;
+#[cfg(not(target_arch = "bpf"))]
+pub mod object;
+mod words;
+
+pub use message::Malformed;

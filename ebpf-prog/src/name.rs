@@ -1,0 +1,105 @@
+//! Names in wire form (RFC 1035 §3.1): their labels, and lower-casing.
+
+use core::ops::ControlFlow;
+
+use crate::{
+    message::{HEADER_LEN, Malformed, Message},
+    words::Offset,
+};
+
+/// The longest name in bytes, its root label included (RFC 1035 §2.3.4).
+pub const MAX_LEN: usize = 255;
+
+/// The longest label in bytes.
+const MAX_LABEL: u8 = 63;
+
+/// The first byte of a compression pointer has both high bits set (RFC 1035 §4.1.4).
+const POINTER: u8 = 0xc0;
+
+/// The most labels that can start in one word: the shortest has a length and one byte.
+const LABELS_IN_WORD: usize = 4;
+
+/// The labels of a name, found word by word.
+///
+/// The length of a label is shifted out of the word that it is in. Reading it from memory would be pointer arithmetic
+/// with a number from the packet, which the verifier follows into every misprediction if it does not trust the loader.
+pub(crate) struct Labels;
+
+impl Labels {
+    /// Goes over the labels that start in `word`, the one at `index`, in little-endian order, of a name of which
+    /// `available` bytes are here. `next` is where the next label starts; breaks where that is the root label.
+    #[inline(always)]
+    pub(crate) fn starting_in(
+        word: u64,
+        index: usize,
+        next: &mut Offset,
+        available: usize,
+    ) -> ControlFlow<Result<(), Malformed>> {
+        let mut at = next.get();
+        for _ in 0..LABELS_IN_WORD {
+            if at >= index * 8 + 8 {
+                break;
+            }
+            if at >= available {
+                return ControlFlow::Break(Err(Malformed::Truncated));
+            }
+            let label = (word >> (at % 8 * 8) & 0xff) as u8;
+            if label == 0 {
+                next.set(at);
+                return ControlFlow::Break(Ok(()));
+            }
+            if label > MAX_LABEL {
+                let reason = if label >= POINTER { Malformed::Pointer } else { Malformed::LabelTooLong };
+                return ControlFlow::Break(Err(reason));
+            }
+            at += usize::from(label) + 1;
+            if at >= MAX_LEN {
+                return ControlFlow::Break(Err(Malformed::NameTooLong));
+            }
+        }
+        next.set(at);
+        ControlFlow::Continue(())
+    }
+}
+
+/// ASCII lower case of eight bytes at once (RFC 4343 §3); all other bytes stay as they are.
+#[inline(always)]
+#[must_use]
+pub const fn fold(word: u64) -> u64 {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGH: u64 = 0x80 * ONES;
+    let low = word & !HIGH;
+    let from_a = low + (0x80 - b'A' as u64) * ONES;
+    let past_z = low + (0x7f - b'Z' as u64) * ONES;
+    let upper = (from_a ^ past_z) & !word & HIGH;
+    word | (upper >> 2)
+}
+
+/// A name in canonical form: lower case, uncompressed (RFC 4034 §6.2).
+#[derive(Clone, Debug)]
+pub struct CanonicalName {
+    message: Message,
+    len: usize,
+}
+
+impl CanonicalName {
+    /// The name in wire form, its root label included.
+    #[must_use]
+    pub fn as_wire(&self) -> &[u8] {
+        &self.message.name_bytes()[..self.len]
+    }
+}
+
+/// Reads the name at the start of `wire`; what follows it is not looked at.
+///
+/// # Errors
+///
+/// Says what is wrong if `wire` does not start with an uncompressed name that ends inside it.
+pub fn canonical(wire: &[u8]) -> Result<CanonicalName, Malformed> {
+    let mut message = Message::new();
+    let room = &mut message.payload_mut()[HEADER_LEN..];
+    let available = wire.len().min(room.len());
+    room[..available].copy_from_slice(&wire[..available]);
+    let (len, _) = message.name(available, |_| ())?;
+    Ok(CanonicalName { message, len })
+}
