@@ -1,0 +1,44 @@
+//! Where there is no such kernel: a type of the same shape that cannot be made.
+
+use std::convert::Infallible;
+
+use ebpf_prog::{Malformed as MalformedReason, layout::Kinds};
+
+use crate::{KernelError, Match, Program, Rule, RuleError, Unavailable, builder::Sizes};
+
+#[derive(Debug)]
+pub(crate) struct Kernel(Infallible);
+
+impl Kernel {
+    pub(crate) fn load(_sizes: Sizes, _drop_malformed: bool) -> Result<Self, Unavailable> {
+        Err(Unavailable::NotLinux)
+    }
+
+    pub(crate) fn programs(&self) -> Vec<Program> {
+        match self.0 {}
+    }
+
+    pub(crate) fn insert(&self, _rules: &[Rule]) -> Result<(), RuleError> {
+        match self.0 {}
+    }
+
+    pub(crate) fn remove(&self, _matches: &[Match]) -> Result<(), KernelError> {
+        match self.0 {}
+    }
+
+    pub(crate) fn set_kinds(&self, _kinds: Kinds) -> Result<(), KernelError> {
+        match self.0 {}
+    }
+
+    pub(crate) fn add_hits(&self, _rules: &mut [(Rule, u64)]) -> Result<(), KernelError> {
+        match self.0 {}
+    }
+
+    pub(crate) fn reset_hits(&self, _rules: &[Rule]) -> Result<(), KernelError> {
+        match self.0 {}
+    }
+
+    pub(crate) fn malformed(&self) -> Result<[u64; MalformedReason::ALL.len()], KernelError> {
+        match self.0 {}
+    }
+}

@@ -1,0 +1,166 @@
+//! Loading the programs and creating their maps.
+
+use std::{
+    fmt,
+    hash::{BuildHasher as _, RandomState},
+    sync::{Mutex, PoisonError},
+};
+
+use aya::{
+    Ebpf, EbpfLoader,
+    maps::{Array, Map, MapData, PerCpuArray},
+    programs::SocketFilter,
+};
+use ebpf_prog::{
+    Malformed as MalformedReason,
+    layout::{AddressRule, Config, Ipv4Key, Ipv6Key, Kinds, QnameKey, QnameRule, maps, programs},
+    object,
+};
+use zerocopy::IntoBytes as _;
+
+use super::{
+    diagnosis::{self, Facts},
+    map::RuleMap,
+};
+use crate::{KernelError, Program, Unavailable, builder::Sizes};
+
+const CONFIG_SIZE: usize = size_of::<Config>();
+
+/// The programs and maps of one filter.
+///
+/// Dropping this closes their descriptors. A socket keeps its program, and a program its maps, until it is closed
+/// or gets another filter.
+pub(crate) struct Kernel {
+    pub(super) ebpf: Ebpf,
+    pub(super) sizes: Sizes,
+    pub(super) seed: [u64; 2],
+    pub(super) ipv4: RuleMap<Ipv4Key, AddressRule>,
+    pub(super) ipv6: RuleMap<Ipv6Key, AddressRule>,
+    pub(super) qnames: RuleMap<QnameKey, QnameRule>,
+    malformed: PerCpuArray<MapData, u64>,
+    config: Mutex<ConfigMap>,
+}
+
+struct ConfigMap {
+    map: Array<MapData, [u8; CONFIG_SIZE]>,
+    value: Config,
+}
+
+impl Kernel {
+    pub(crate) fn load(sizes: Sizes, drop_malformed: bool) -> Result<Self, Unavailable> {
+        // A map cannot have no entries at all, and the programs refer to every map: unused kinds get the smallest one.
+        let mut ebpf = EbpfLoader::new()
+            .btf(None)
+            .map_max_entries(maps::IPV4, sizes.ipv4.max(1))
+            .map_max_entries(maps::IPV6, sizes.ipv6.max(1))
+            .map_max_entries(maps::QNAMES, sizes.qnames.max(1))
+            .load(object::SOCKET_FILTER)
+            .map_err(|error| diagnosis::of_object(error, &Facts::gather()))?;
+        for name in [programs::FULL, programs::ADDRESS_ONLY] {
+            load_program(&mut ebpf, name)?;
+        }
+        let seed = [RandomState::new().hash_one(0), RandomState::new().hash_one(1)];
+        let value = Config { kinds: Kinds::NONE, drop_malformed: drop_malformed.into(), seed };
+        let kernel = Self {
+            sizes,
+            seed,
+            ipv4: rule_map(&mut ebpf, maps::IPV4)?,
+            ipv6: rule_map(&mut ebpf, maps::IPV6)?,
+            qnames: rule_map(&mut ebpf, maps::QNAMES)?,
+            malformed: take(&mut ebpf, maps::MALFORMED)?
+                .try_into()
+                .map_err(|error| other("open the map of counters", error))?,
+            config: Mutex::new(ConfigMap {
+                map: take(&mut ebpf, maps::CONFIG)?
+                    .try_into()
+                    .map_err(|error| other("open the map of the configuration", error))?,
+                value,
+            }),
+            ebpf,
+        };
+        kernel.write_config(|_| ()).map_err(|error| other("write the configuration", error))?;
+        Ok(kernel)
+    }
+
+    pub(crate) fn programs(&self) -> Vec<Program> {
+        [programs::FULL, programs::ADDRESS_ONLY]
+            .into_iter()
+            .filter_map(|name| {
+                let info = self.program(name)?.info().ok()?;
+                Some(Program {
+                    name,
+                    id: info.id(),
+                    verified_instructions: info.verified_instruction_count(),
+                })
+            })
+            .collect()
+    }
+
+    pub(super) fn program(&self, name: &str) -> Option<&SocketFilter> {
+        self.ebpf.program(name)?.try_into().ok()
+    }
+
+    /// Says which kinds of rules there are. The programs skip the others.
+    pub(crate) fn set_kinds(&self, kinds: Kinds) -> Result<(), KernelError> {
+        self.write_config(|config| config.kinds = kinds)
+    }
+
+    fn write_config(&self, change: impl FnOnce(&mut Config)) -> Result<(), KernelError> {
+        let mut config = self.config.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut value = config.value;
+        change(&mut value);
+        let mut bytes = [0; CONFIG_SIZE];
+        bytes.copy_from_slice(value.as_bytes());
+        config.map.set(0, bytes, 0).map_err(|error| map_error("write to", maps::CONFIG, error))?;
+        config.value = value;
+        Ok(())
+    }
+
+    /// Messages that could not be read, by reason, on all CPUs.
+    pub(crate) fn malformed(&self) -> Result<[u64; MalformedReason::ALL.len()], KernelError> {
+        let mut totals = [0; MalformedReason::ALL.len()];
+        for reason in MalformedReason::ALL {
+            let counts = self
+                .malformed
+                .get(&(reason as u32), 0)
+                .map_err(|error| map_error("read", maps::MALFORMED, error))?;
+            totals[reason as usize] = counts.iter().sum();
+        }
+        Ok(totals)
+    }
+}
+
+impl fmt::Debug for Kernel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Kernel").field("sizes", &self.sizes).finish_non_exhaustive()
+    }
+}
+
+fn load_program(ebpf: &mut Ebpf, name: &'static str) -> Result<(), Unavailable> {
+    let program = ebpf.program_mut(name).ok_or_else(|| other("find a program in the object", name))?;
+    let program: &mut SocketFilter = program.try_into().map_err(|error| other("use the object", error))?;
+    program.load().map_err(|error| diagnosis::of_program(name, error, &Facts::gather()))
+}
+
+fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<Map, Unavailable> {
+    ebpf.take_map(name).ok_or_else(|| other("find a map in the object", name))
+}
+
+fn rule_map<K, V>(ebpf: &mut Ebpf, name: &'static str) -> Result<RuleMap<K, V>, Unavailable>
+where
+    K: zerocopy::IntoBytes + zerocopy::FromBytes + zerocopy::Immutable + Clone,
+    V: zerocopy::IntoBytes + zerocopy::FromBytes + zerocopy::Immutable + Clone,
+{
+    RuleMap::new(take(ebpf, name)?, name).ok_or_else(|| other("use a map of the object", name))
+}
+
+pub(super) fn other(
+    action: &'static str,
+    source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+) -> Unavailable {
+    Unavailable::Other { action, source: source.into() }
+}
+
+fn map_error(operation: &'static str, map: &'static str, error: aya::maps::MapError) -> KernelError {
+    KernelError { operation, map, source: std::io::Error::other(error) }
+}

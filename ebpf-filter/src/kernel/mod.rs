@@ -1,0 +1,21 @@
+//! Rules in the kernel. Everything that knows of aya, of file descriptors or of system calls is in here.
+
+#[cfg(target_os = "linux")]
+mod diagnosis;
+#[cfg(not(target_os = "linux"))]
+mod fallback;
+#[cfg(target_os = "linux")]
+mod load;
+#[cfg(target_os = "linux")]
+mod map;
+#[cfg(target_os = "linux")]
+mod rules;
+#[cfg(target_os = "linux")]
+mod socket;
+#[cfg(target_os = "linux")]
+mod sys;
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) use fallback::{Kernel, Payload};
+#[cfg(target_os = "linux")]
+pub(crate) use {load::Kernel, socket::Payload};

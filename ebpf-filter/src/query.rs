@@ -1,0 +1,106 @@
+//! A query as the server sees it, for the decision in user space.
+
+use std::net::IpAddr;
+
+use ebpf_prog::{
+    Malformed as MalformedReason,
+    decision::{Family, Packet, Sourced},
+    layout::{Ipv4Key, Ipv6Key},
+    message::Message,
+};
+
+use crate::QName;
+
+/// A decoded query, and where it came from.
+#[derive(Clone, Copy, Debug)]
+pub struct Query<'a> {
+    source: Source,
+    name: &'a QName,
+    qtype: u16,
+}
+
+impl<'a> Query<'a> {
+    /// A query from `source` for `name` and the type with the number `qtype`.
+    pub fn new(source: IpAddr, name: &'a QName, qtype: u16) -> Self {
+        Self { source: Source::new(source), name, qtype }
+    }
+
+    pub(crate) const fn source(&self) -> &Source {
+        &self.source
+    }
+
+    pub(crate) const fn name(&self) -> &QName {
+        self.name
+    }
+
+    pub(crate) const fn qtype(&self) -> u16 {
+        self.qtype
+    }
+}
+
+/// The source of a query; a v4-mapped address is the IPv4 address that was on the wire.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Source(IpAddr);
+
+impl Source {
+    pub(crate) fn new(address: IpAddr) -> Self {
+        Self(address.to_canonical())
+    }
+}
+
+impl Sourced for Source {
+    fn family(&self) -> Family {
+        match self.0 {
+            IpAddr::V4(_) => Family::Ipv4,
+            IpAddr::V6(_) => Family::Ipv6,
+        }
+    }
+
+    fn ipv4_source(&self) -> Option<Ipv4Key> {
+        match self.0 {
+            IpAddr::V4(address) => Some(address.into()),
+            IpAddr::V6(_) => None,
+        }
+    }
+
+    fn ipv6_source(&self) -> Option<Ipv6Key> {
+        match self.0 {
+            IpAddr::V4(_) => None,
+            IpAddr::V6(address) => Some(address.into()),
+        }
+    }
+}
+
+/// A datagram as it was received, and where it came from.
+pub(crate) struct Datagram {
+    source: Source,
+    message: Message,
+    loaded: usize,
+}
+
+impl Datagram {
+    pub(crate) fn new(source: IpAddr, payload: &[u8]) -> Self {
+        let (message, loaded) = Message::from_payload(payload);
+        Self { source: Source::new(source), message, loaded }
+    }
+}
+
+impl Sourced for Datagram {
+    fn family(&self) -> Family {
+        self.source.family()
+    }
+
+    fn ipv4_source(&self) -> Option<Ipv4Key> {
+        self.source.ipv4_source()
+    }
+
+    fn ipv6_source(&self) -> Option<Ipv6Key> {
+        self.source.ipv6_source()
+    }
+}
+
+impl Packet for Datagram {
+    fn message(&mut self) -> Result<(&mut Message, usize), MalformedReason> {
+        Ok((&mut self.message, self.loaded))
+    }
+}
