@@ -271,7 +271,7 @@ impl BpfFilter {
         self.publish(&Counts::default())?;
         if let Ok(kernel) = kernel {
             let matches: Vec<_> = engine.rules().into_iter().map(|(rule, _)| rule.matches).collect();
-            kernel.remove(&matches)?;
+            kernel.remove(&matches).inspect_err(|_| drop(self.publish(&counts)))?;
         }
         engine.clear();
         *counts = Counts::default();

@@ -5,7 +5,8 @@
 
 use crate::{
     layout::{ALL_QTYPES, Action, Config, Ipv4Key, Ipv6Key, Kinds},
-    message::{Malformed, Message, Question},
+    malformed::Malformed,
+    message::{Message, Question},
 };
 
 /// What happens to a packet.

@@ -7,7 +7,7 @@ use core::net::{Ipv4Addr, Ipv6Addr};
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use crate::message::Malformed;
+use crate::malformed::Malformed;
 
 /// Names of the maps in the object, as `bpftool map` shows them.
 pub mod maps {

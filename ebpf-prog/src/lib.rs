@@ -8,6 +8,7 @@
 //! |---|---|
 //! | [`message`] | the part of a DNS message that a decision reads, and its question |
 //! | [`name`] | the walk over a name in wire form |
+//! | [`canonical`] | names in canonical form, for rules |
 //! | [`hash`] | the 128-bit hash that names are looked up by |
 //! | [`layout`] | keys and values of the maps |
 //! | [`decision`] | the decision function, generic over the packet and the rules |
@@ -22,13 +23,16 @@
     reason = "one function for the verifier: calls cost packets time and hide bounds"
 )]
 
+#[cfg(not(target_arch = "bpf"))]
+pub mod canonical;
 pub mod decision;
 pub mod hash;
 pub mod layout;
+mod malformed;
 pub mod message;
 pub mod name;
 #[cfg(not(target_arch = "bpf"))]
 pub mod object;
 mod words;
 
-pub use message::Malformed;
+pub use malformed::Malformed;

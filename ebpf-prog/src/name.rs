@@ -2,10 +2,7 @@
 
 use core::ops::ControlFlow;
 
-use crate::{
-    message::{HEADER_LEN, Malformed, Message},
-    words::Offset,
-};
+use crate::{malformed::Malformed, words::Offset};
 
 /// The longest name in bytes, its root label included (RFC 1035 §2.3.4).
 pub const MAX_LEN: usize = 255;
@@ -73,33 +70,4 @@ pub const fn fold(word: u64) -> u64 {
     let past_z = low + (0x7f - b'Z' as u64) * ONES;
     let upper = (from_a ^ past_z) & !word & HIGH;
     word | (upper >> 2)
-}
-
-/// A name in canonical form: lower case, uncompressed (RFC 4034 §6.2).
-#[derive(Clone, Debug)]
-pub struct CanonicalName {
-    message: Message,
-    len: usize,
-}
-
-impl CanonicalName {
-    /// The name in wire form, its root label included.
-    #[must_use]
-    pub fn as_wire(&self) -> &[u8] {
-        &self.message.name_bytes()[..self.len]
-    }
-}
-
-/// Reads the name at the start of `wire`; what follows it is not looked at.
-///
-/// # Errors
-///
-/// Says what is wrong if `wire` does not start with an uncompressed name that ends inside it.
-pub fn canonical(wire: &[u8]) -> Result<CanonicalName, Malformed> {
-    let mut message = Message::new();
-    let room = &mut message.payload_mut()[HEADER_LEN..];
-    let available = wire.len().min(room.len());
-    room[..available].copy_from_slice(&wire[..available]);
-    let (len, _) = message.name(available, |_| ())?;
-    Ok(CanonicalName { message, len })
 }

@@ -5,7 +5,6 @@ use std::{fs, io};
 use aya::{EbpfError, maps::MapError, programs::ProgramError, util::KernelVersion};
 use caps::{CapSet, Capability};
 
-use super::load::other;
 use crate::Unavailable;
 
 /// How much of the verifier's log is worth showing: its end says what is wrong.
@@ -83,6 +82,14 @@ pub(super) fn of_program(program: &'static str, error: ProgramError, facts: &Fac
     let log = verifier_log.to_string();
     let tail = log.char_indices().rev().nth(LOG_TAIL).map_or(0, |(at, _)| at);
     Unavailable::Verifier { program, log: log[tail..].trim().to_owned(), source }
+}
+
+/// Anything that says enough by itself.
+pub(super) fn other(
+    action: &'static str,
+    source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+) -> Unavailable {
+    Unavailable::Other { action, source: source.into() }
 }
 
 fn number_in(path: &str) -> Option<u32> {

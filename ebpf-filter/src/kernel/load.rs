@@ -19,8 +19,8 @@ use ebpf_prog::{
 use zerocopy::IntoBytes as _;
 
 use super::{
-    diagnosis::{self, Facts},
-    map::RuleMap,
+    diagnosis::{self, Facts, other},
+    map::{Entry, RuleMap},
 };
 use crate::{KernelError, Program, Unavailable, builder::Sizes};
 
@@ -78,7 +78,7 @@ impl Kernel {
             }),
             ebpf,
         };
-        kernel.write_config(|_| ()).map_err(|error| other("write the configuration", error))?;
+        kernel.write_config(value).map_err(|error| other("write the configuration", error))?;
         Ok(kernel)
     }
 
@@ -102,13 +102,12 @@ impl Kernel {
 
     /// Says which kinds of rules there are. The programs skip the others.
     pub(crate) fn set_kinds(&self, kinds: Kinds) -> Result<(), KernelError> {
-        self.write_config(|config| config.kinds = kinds)
+        let value = self.config.lock().unwrap_or_else(PoisonError::into_inner).value;
+        if value.kinds == kinds { Ok(()) } else { self.write_config(Config { kinds, ..value }) }
     }
 
-    fn write_config(&self, change: impl FnOnce(&mut Config)) -> Result<(), KernelError> {
+    fn write_config(&self, value: Config) -> Result<(), KernelError> {
         let mut config = self.config.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut value = config.value;
-        change(&mut value);
         let mut bytes = [0; CONFIG_SIZE];
         bytes.copy_from_slice(value.as_bytes());
         config.map.set(0, bytes, 0).map_err(|error| map_error("write to", maps::CONFIG, error))?;
@@ -146,19 +145,8 @@ fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<Map, Unavailable> {
     ebpf.take_map(name).ok_or_else(|| other("find a map in the object", name))
 }
 
-fn rule_map<K, V>(ebpf: &mut Ebpf, name: &'static str) -> Result<RuleMap<K, V>, Unavailable>
-where
-    K: zerocopy::IntoBytes + zerocopy::FromBytes + zerocopy::Immutable + Clone,
-    V: zerocopy::IntoBytes + zerocopy::FromBytes + zerocopy::Immutable + Clone,
-{
+fn rule_map<K: Entry, V: Entry>(ebpf: &mut Ebpf, name: &'static str) -> Result<RuleMap<K, V>, Unavailable> {
     RuleMap::new(take(ebpf, name)?, name).ok_or_else(|| other("use a map of the object", name))
-}
-
-pub(super) fn other(
-    action: &'static str,
-    source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
-) -> Unavailable {
-    Unavailable::Other { action, source: source.into() }
 }
 
 fn map_error(operation: &'static str, map: &'static str, error: aya::maps::MapError) -> KernelError {

@@ -13,6 +13,11 @@ use crate::KernelError;
 /// How many entries one system call reads.
 const BATCH: usize = 4096;
 
+/// What a map is made of: plain bytes to the kernel.
+pub(super) trait Entry: IntoBytes + FromBytes + Immutable + Clone {}
+
+impl<T: IntoBytes + FromBytes + Immutable + Clone> Entry for T {}
+
 /// Keys and values are checked to have the sizes of `K` and `V` when this is made.
 #[derive(Debug)]
 pub(super) struct RuleMap<K, V> {
@@ -21,11 +26,7 @@ pub(super) struct RuleMap<K, V> {
     entries: PhantomData<fn(K) -> V>,
 }
 
-impl<K, V> RuleMap<K, V>
-where
-    K: IntoBytes + FromBytes + Immutable + Clone,
-    V: IntoBytes + FromBytes + Immutable + Clone,
-{
+impl<K: Entry, V: Entry> RuleMap<K, V> {
     /// `None` if it is another kind of map, or has other sizes.
     pub(super) fn new(map: Map, name: &'static str) -> Option<Self> {
         let Map::HashMap(data) = map else { return None };

@@ -8,7 +8,7 @@ mod wire;
 
 use std::cmp::Ordering;
 
-use ebpf_prog::name;
+use ebpf_prog::{canonical::canonical, name};
 
 pub use self::error::QNameError;
 
@@ -120,7 +120,7 @@ impl QName {
     /// pointer, [`QNameError::LabelTooLong`] for a length byte between 64 and 191, [`QNameError::NameTooLong`] for more
     /// than [`QName::MAX_LEN`] bytes. If several are true, the one that shows first.
     pub fn from_wire_prefix(wire: &[u8]) -> Result<(Self, usize), QNameError> {
-        let canonical = name::canonical(wire)?;
+        let canonical = canonical(wire)?;
         let name = Self { wire: canonical.as_wire().into() };
         let used = name.wire.len();
         Ok((name, used))

@@ -27,10 +27,11 @@ mod program {
         programs::SkBuffContext,
     };
     use ebpf_prog::{
+        Malformed,
         decision::{Family, Matched, Packet, Rules, Sourced, Verdict, decide, decide_source},
         hash::NameHasher,
         layout::{Action, AddressRule, Config, Ipv4Key, Ipv6Key, QnameKey, QnameRule},
-        message::{HEADER_LEN, MAX_READ, Malformed, Message, Question},
+        message::{HEADER_LEN, MAX_READ, Message, Question},
     };
     use zerocopy::FromBytes;
 
