@@ -1,0 +1,66 @@
+//! `[filter]`: how rules are enforced, and how many there may be.
+
+use ebpf_filter::{Kind, Malformed, Mode};
+
+use super::{error::ConfigError, rules::Rules, schema, source::Source};
+
+/// Room for rules of each kind.
+const DEFAULT_MAX: u32 = 1024;
+
+/// What the packet filter is to be.
+#[derive(Debug)]
+pub(crate) struct Filter {
+    pub(crate) mode: Mode,
+    pub(crate) malformed: Malformed,
+    pub(crate) ipv4_max: u32,
+    pub(crate) ipv6_max: u32,
+    pub(crate) qnames_max: u32,
+    /// No more of a kind than its maximum, no two that match the same.
+    pub(crate) rules: Rules,
+}
+
+impl Filter {
+    /// How many rules of this kind there is room for; none of a kind that has no setting here.
+    pub(super) fn max(&self, kind: Kind) -> u32 {
+        match kind {
+            Kind::Ipv4 => self.ipv4_max,
+            Kind::Ipv6 => self.ipv6_max,
+            Kind::Qname => self.qnames_max,
+            _ => 0,
+        }
+    }
+
+    pub(super) fn check(raw: schema::Filter, source: &Source<'_>) -> Result<Self, ConfigError> {
+        let schema::Filter { mode, malformed, ipv4_max, ipv6_max, qnames_max, rules } = raw;
+        let mut filter = Self {
+            mode: match mode {
+                schema::Mode::Prefer => Mode::Prefer,
+                schema::Mode::Require => Mode::Require,
+                schema::Mode::Off => Mode::Off,
+            },
+            malformed: match malformed {
+                schema::Malformed::Pass => Malformed::Pass,
+                schema::Malformed::Drop => Malformed::Drop,
+            },
+            ipv4_max: ipv4_max.unwrap_or(DEFAULT_MAX),
+            ipv6_max: ipv6_max.unwrap_or(DEFAULT_MAX),
+            qnames_max: qnames_max.unwrap_or(DEFAULT_MAX),
+            rules: Rules::default(),
+        };
+        filter.rules = Rules::check(rules, &filter, source)?;
+        Ok(filter)
+    }
+}
+
+impl Default for Filter {
+    fn default() -> Self {
+        Self {
+            mode: Mode::Prefer,
+            malformed: Malformed::Pass,
+            ipv4_max: DEFAULT_MAX,
+            ipv6_max: DEFAULT_MAX,
+            qnames_max: DEFAULT_MAX,
+            rules: Rules::default(),
+        }
+    }
+}
