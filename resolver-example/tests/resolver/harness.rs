@@ -1,9 +1,9 @@
 //! Starts the real program, asks it, stops it.
 
 use std::{
-    fs,
+    env, fs,
     io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _},
-    net::{SocketAddr, TcpStream, UdpSocket},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Output, Stdio},
     sync::mpsc::{Receiver, RecvTimeoutError, channel},
@@ -11,6 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use ebpf_filter::{BpfFilter, Enforcement};
 use hickory_proto::{
     op::{Message, Query},
     rr::{Name, RecordType},
@@ -29,6 +30,30 @@ pub(crate) fn program() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_resolver-example"));
     command.env_remove("RUST_LOG").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
+}
+
+/// The program without any capability, whoever runs the tests.
+pub(crate) fn program_without_privilege() -> Command {
+    if !rustix::process::geteuid().is_root() {
+        return program();
+    }
+    let mut command = Command::new("setpriv");
+    command.args(["--bounding-set=-all", "--inh-caps=-all", "--ambient-caps=-all", "--"]);
+    command.arg(env!("CARGO_BIN_EXE_resolver-example"));
+    command.env_remove("RUST_LOG").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// Whether the kernel enforces rules for this process. If it does not, the test is skipped, which is a failure if
+/// `EBPF_FILTER_REQUIRE_KERNEL=1`.
+pub(crate) fn kernel_enforces() -> bool {
+    let status = BpfFilter::builder().build().expect("`prefer` always builds").status();
+    if status.enforcement == Enforcement::Kernel {
+        return true;
+    }
+    assert!(env::var_os("EBPF_FILTER_REQUIRE_KERNEL").is_none_or(|value| value != "1"), "{status}");
+    eprintln!("SKIPPED: {status}");
+    false
 }
 
 /// Runs the program to its end.
@@ -78,7 +103,12 @@ impl Server {
     }
 
     pub(crate) fn start_in(count: usize, folder: Folder) -> Self {
-        let mut child = program().arg("--config").arg(folder.config()).spawn().expect("the program starts");
+        Self::spawn(program(), count, folder)
+    }
+
+    /// Starts `program` with the configuration in `folder`.
+    pub(crate) fn spawn(mut program: Command, count: usize, folder: Folder) -> Self {
+        let mut child = program.arg("--config").arg(folder.config()).spawn().expect("the program starts");
         let stderr = BufReader::new(child.stderr.take().expect("a pipe"));
         let (send, log) = channel();
         thread::spawn(move || stderr.lines().map_while(Result::ok).try_for_each(|line| send.send(line)));
@@ -151,8 +181,18 @@ pub(crate) fn query(name: &str, qtype: RecordType) -> Message {
 
 /// Asks over UDP; `None` if nobody answers within `patience`.
 pub(crate) fn try_udp(server: SocketAddr, query: &Message, patience: Duration) -> Option<Message> {
-    let any = if server.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
-    let socket = UdpSocket::bind(any).expect("a socket");
+    let any = if server.is_ipv4() { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { Ipv6Addr::UNSPECIFIED.into() };
+    try_udp_from(any, server, query, patience)
+}
+
+/// Asks over UDP from `source`; `None` if nobody answers within `patience`.
+pub(crate) fn try_udp_from(
+    source: IpAddr,
+    server: SocketAddr,
+    query: &Message,
+    patience: Duration,
+) -> Option<Message> {
+    let socket = UdpSocket::bind((source, 0)).expect("a socket");
     socket.connect(server).expect("a route");
     socket.set_read_timeout(Some(patience)).expect("a timeout");
     socket.send(&query.to_vec().expect("a message")).expect("it is sent");

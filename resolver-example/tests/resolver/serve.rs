@@ -1,5 +1,5 @@
 //! The server answers, forwards, drops and stops. Rules are enforced in user space here, so no privilege is needed;
-//! the kernel's part is tested in the workspace's `tests` package.
+//! `enforcement.rs` has the kernel's part.
 
 use std::{
     net::{TcpListener, UdpSocket},
