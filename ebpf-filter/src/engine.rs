@@ -1,11 +1,18 @@
 //! The rules in user space: for transports where the kernel cannot see the name, and for everything where the kernel
 //! does not enforce. The decision itself is `ebpf-prog`'s; this is where it looks rules up.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::{
+    hash::Hash,
+    ops::Deref,
+    sync::atomic::{AtomicU32, AtomicU64, Ordering},
+};
 
 use dashmap::{
     DashMap,
-    mapref::one::{MappedRef, Ref},
+    mapref::{
+        entry::Entry,
+        one::{MappedRef, Ref},
+    },
 };
 use ebpf_prog::{
     Malformed as MalformedReason,
@@ -101,8 +108,13 @@ impl Engine {
         }
     }
 
-    pub(crate) fn check(&self, query: &Query<'_>) -> Verdict {
-        let rules = &InForce::new(self);
+    /// `behind_kernel`: the kernel has let the query through by the same rules, as far as it could see them.
+    pub(crate) fn check(&self, query: &Query<'_>, behind_kernel: bool) -> Verdict {
+        let rules = &InForce {
+            sources: Counting::behind(behind_kernel),
+            names: Counting::behind(behind_kernel && query.is_plain_udp()),
+            ..InForce::new(self)
+        };
         if let Some(verdict) = decide_source(query.source(), rules) {
             return verdict;
         }
@@ -127,15 +139,27 @@ impl Engine {
         }
     }
 
-    /// Adds a rule for something that has none.
-    pub(crate) fn insert(&self, rule: &Rule) {
+    /// Adds a rule, unless there is one for the same match.
+    pub(crate) fn insert(&self, rule: &Rule) -> bool {
         let stored = Stored::new(rule.action);
         match &rule.matches {
-            Match::Ipv4(address) => drop(self.ipv4.insert((*address).into(), stored)),
-            Match::Ipv6(address) => drop(self.ipv6.insert((*address).into(), stored)),
+            Match::Ipv4(address) => add(&self.ipv4, (*address).into(), stored),
+            Match::Ipv6(address) => add(&self.ipv6, (*address).into(), stored),
             Match::Qname(name, qtypes) => {
-                self.qnames.entry(name.as_wire().into()).or_default().0.push((qtypes.selector(), stored));
+                let mut rules = self.qnames.entry(name.as_wire().into()).or_default();
+                let new = rules.find(qtypes.selector()).is_none();
+                if new {
+                    rules.0.reserve_exact(1);
+                    rules.0.push((qtypes.selector(), stored));
+                }
+                new
             }
+        }
+    }
+
+    pub(crate) fn remove_all(&self, rules: &[Rule]) {
+        for rule in rules {
+            self.remove(&rule.matches);
         }
     }
 
@@ -210,42 +234,68 @@ impl Engine {
     }
 }
 
+/// Which matches are counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Counting {
+    Every,
+    /// Only those that drop: the kernel has counted what it let through.
+    Drops,
+}
+
+impl Counting {
+    const fn behind(kernel: bool) -> Self {
+        if kernel { Self::Drops } else { Self::Every }
+    }
+}
+
+fn add<K: Eq + Hash>(map: &DashMap<K, Stored>, key: K, rule: Stored) -> bool {
+    match map.entry(key) {
+        Entry::Occupied(_) => false,
+        Entry::Vacant(place) => {
+            place.insert(rule);
+            true
+        }
+    }
+}
+
 /// The rules as one decision sees them.
 struct InForce<'a> {
     engine: &'a Engine,
     config: Config,
+    sources: Counting,
+    names: Counting,
 }
 
 impl<'a> InForce<'a> {
     fn new(engine: &'a Engine) -> Self {
         let kinds = zerocopy::transmute!(engine.kinds.load(Ordering::Acquire).to_ne_bytes());
         let config = Config { kinds, drop_malformed: engine.drop_malformed.into(), seed: [0; 2] };
-        Self { engine, config }
+        Self { engine, config, sources: Counting::Every, names: Counting::Every }
     }
 }
 
 impl<'a> Rules for InForce<'a> {
-    type Address = AddressHit<'a>;
-    type Qname = QnameHit<'a>;
+    type Address = Hit<AddressRef<'a>>;
+    type Qname = Hit<MappedRef<'a, Box<[u8]>, NameRules, Stored>>;
     type Name = ();
 
     fn config(&self) -> &Config {
         &self.config
     }
 
-    fn ipv4(&self, source: &Ipv4Key) -> Option<AddressHit<'a>> {
-        self.engine.ipv4.get(source).map(AddressHit::V4)
+    fn ipv4(&self, source: &Ipv4Key) -> Option<Self::Address> {
+        self.engine.ipv4.get(source).map(|rule| Hit(AddressRef::V4(rule), self.sources))
     }
 
-    fn ipv6(&self, source: &Ipv6Key) -> Option<AddressHit<'a>> {
-        self.engine.ipv6.get(source).map(AddressHit::V6)
+    fn ipv6(&self, source: &Ipv6Key) -> Option<Self::Address> {
+        self.engine.ipv6.get(source).map(|rule| Hit(AddressRef::V6(rule), self.sources))
     }
 
     fn digest(&self) {}
 
-    fn qname(&self, message: &Message, question: &Question, (): &(), qtypes: u32) -> Option<QnameHit<'a>> {
+    fn qname(&self, message: &Message, question: &Question, (): &(), qtypes: u32) -> Option<Self::Qname> {
         let rules = self.engine.qnames.get(&message.name_bytes()[..question.name_len])?;
-        rules.try_map(|rules| rules.find(qtypes)).ok().map(QnameHit)
+        rules.try_map(|rules| rules.find(qtypes)).ok().map(|rule| Hit(rule, self.names))
     }
 
     fn malformed(&self, reason: MalformedReason) {
@@ -253,40 +303,35 @@ impl<'a> Rules for InForce<'a> {
     }
 }
 
-/// A rule for an address, which nobody changes while this is held.
-enum AddressHit<'a> {
-    V4(Ref<'a, Ipv4Key, Stored>),
-    V6(Ref<'a, Ipv6Key, Stored>),
-}
+/// A rule that matched, which nobody changes while this is held.
+struct Hit<R>(R, Counting);
 
-impl AddressHit<'_> {
-    fn stored(&self) -> &Stored {
-        match self {
-            Self::V4(rule) => rule.value(),
-            Self::V6(rule) => rule.value(),
+impl<R: Deref<Target = Stored>> Matched for Hit<R> {
+    fn hit(&self) {
+        let Self(rule, counting) = self;
+        if *counting == Counting::Every || rule.action == Action::Drop {
+            rule.hits.fetch_add(1, Ordering::Relaxed);
         }
-    }
-}
-
-impl Matched for AddressHit<'_> {
-    fn hit(&self) {
-        self.stored().hits.fetch_add(1, Ordering::Relaxed);
-    }
-
-    fn action(&self) -> Action {
-        self.stored().action
-    }
-}
-
-/// A rule for a name, which nobody changes while this is held.
-struct QnameHit<'a>(MappedRef<'a, Box<[u8]>, NameRules, Stored>);
-
-impl Matched for QnameHit<'_> {
-    fn hit(&self) {
-        self.0.hits.fetch_add(1, Ordering::Relaxed);
     }
 
     fn action(&self) -> Action {
         self.0.action
+    }
+}
+
+/// A rule for an address of either kind.
+enum AddressRef<'a> {
+    V4(Ref<'a, Ipv4Key, Stored>),
+    V6(Ref<'a, Ipv6Key, Stored>),
+}
+
+impl Deref for AddressRef<'_> {
+    type Target = Stored;
+
+    fn deref(&self) -> &Stored {
+        match self {
+            Self::V4(rule) => rule.value(),
+            Self::V6(rule) => rule.value(),
+        }
     }
 }

@@ -1,7 +1,6 @@
 //! The filter: rules that are added and removed at run time, and the sockets that they apply to.
 
 use std::{
-    collections::HashSet,
     net::IpAddr,
     os::fd::AsFd,
     sync::{
@@ -42,7 +41,14 @@ struct Inner {
     /// Held while rules change.
     counts: Mutex<Counts>,
     attached: AtomicU64,
-    degraded: Mutex<(u64, Option<Arc<AttachError>>)>,
+    degraded: Degraded,
+}
+
+/// Sockets that the kernel refused to filter.
+#[derive(Debug, Default)]
+struct Degraded {
+    sockets: AtomicU64,
+    reason: Mutex<Option<Arc<AttachError>>>,
 }
 
 impl BpfFilter {
@@ -65,7 +71,7 @@ impl BpfFilter {
                 engine: Engine::new(malformed == Malformed::Drop),
                 counts: Mutex::default(),
                 attached: AtomicU64::new(0),
-                degraded: Mutex::default(),
+                degraded: Degraded::default(),
             }),
         }
     }
@@ -118,9 +124,9 @@ impl BpfFilter {
             }
             Err(error @ AttachError::OptmemMax { .. }) if self.inner.mode == Mode::Prefer => {
                 tracing::warn!(%error, "the kernel does not filter a socket, user space does");
-                let mut degraded = self.inner.degraded.lock().unwrap_or_else(PoisonError::into_inner);
-                degraded.0 += 1;
-                degraded.1 = Some(Arc::new(error));
+                let Degraded { sockets, reason } = &self.inner.degraded;
+                *reason.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(error));
+                sockets.fetch_add(1, Ordering::Relaxed);
                 Ok(Enforcement::UserSpace)
             }
             Err(error) => Err(error),
@@ -185,20 +191,21 @@ impl BpfFilter {
         let Inner { kernel, engine, .. } = &*self.inner;
         let mut counts = self.counts();
         let mut after = *counts;
-        let mut new = HashSet::with_capacity(if rules.len() > 1 { rules.len() } else { 0 });
         for Rule { matches, .. } in rules {
             self.used(matches.kind())?;
-            if engine.contains(matches) || (rules.len() > 1 && !new.insert(matches)) {
-                return Err(RuleError::Duplicate(matches.clone()));
-            }
             *after.slot(matches) += 1;
         }
-        match kernel {
-            Ok(kernel) => kernel.insert(rules)?,
-            Err(_) => self.fits(&after)?,
+        if kernel.is_err() {
+            self.fits(&after)?;
         }
-        for rule in rules {
-            engine.insert(rule);
+        for (index, rule) in rules.iter().enumerate() {
+            if !engine.insert(rule) {
+                engine.remove_all(&rules[..index]);
+                return Err(RuleError::Duplicate(rule.matches.clone()));
+            }
+        }
+        if let Ok(kernel) = kernel {
+            kernel.insert(rules).inspect_err(|_| engine.remove_all(rules))?;
         }
         *counts = after;
         self.publish(&counts)
@@ -281,8 +288,9 @@ impl BpfFilter {
     /// Decides on a decoded query by the same rules as the kernel, and counts it.
     ///
     /// For every query that the kernel cannot decide whole: over TCP, TLS, HTTPS or QUIC, where it sees the source at
-    /// most, and for all where user space enforces. A query that the kernel let through may be asked again: it matches
-    /// at most rules that pass or count.
+    /// most, and for all where user space enforces. It does no harm to ask for a query that the kernel has let through:
+    /// what the kernel saw and counted is not counted again. That is the source, if the filter is attached to the sockets
+    /// of the server, and the name of a query [`Query::over_plain_udp`].
     ///
     /// ```
     /// # use ebpf_filter::{BpfFilter, QName, Qtypes, Query, Verdict};
@@ -295,11 +303,13 @@ impl BpfFilter {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn check(&self, query: &Query<'_>) -> Verdict {
-        self.inner.engine.check(query)
+        let Inner { kernel, engine, degraded, .. } = &*self.inner;
+        let behind_kernel = kernel.is_ok() && degraded.sockets.load(Ordering::Relaxed) == 0;
+        engine.check(query, behind_kernel)
     }
 
     /// Decides on a DNS message as it was received over UDP, before anything decodes it, exactly as the kernel does,
-    /// and counts it.
+    /// and counts it: for sockets that the kernel does not filter.
     pub fn check_datagram(&self, source: impl Into<IpAddr>, message: &[u8]) -> Verdict {
         self.inner.engine.check_datagram(Datagram::new(source.into(), message))
     }
@@ -341,15 +351,14 @@ impl BpfFilter {
     /// Who enforces the rules, and why.
     pub fn status(&self) -> Status {
         let Inner { mode, kernel, attached, degraded, .. } = &*self.inner;
-        let (degraded, degraded_reason) = degraded.lock().unwrap_or_else(PoisonError::into_inner).clone();
         Status {
             mode: *mode,
             enforcement: if kernel.is_ok() { Enforcement::Kernel } else { Enforcement::UserSpace },
             reason: kernel.as_ref().err().cloned(),
             programs: kernel.as_ref().map(Kernel::programs).unwrap_or_default(),
             attached: attached.load(Ordering::Relaxed),
-            degraded,
-            degraded_reason,
+            degraded: degraded.sockets.load(Ordering::Relaxed),
+            degraded_reason: degraded.reason.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         }
     }
 

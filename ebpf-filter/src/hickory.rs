@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use ebpf_prog::decision::Verdict;
 use hickory_proto::op::{Header, HeaderCounts, Metadata};
 use hickory_server::{
-    net::runtime::Time,
+    net::{runtime::Time, xfer::Protocol},
     server::{Request, RequestHandler, ResponseHandler, ResponseInfo},
 };
 
@@ -40,7 +40,8 @@ impl<H> Guarded<H> {
         // Anything but one question is for the inner handler to refuse.
         let Ok(info) = request.request_info() else { return Verdict::Pass };
         let Ok(name) = QName::try_from(info.query.name()) else { return Verdict::Pass };
-        self.filter.check(&Query::new(info.src.ip(), &name, info.query.query_type().into()))
+        let query = Query::new(info.src.ip(), &name, info.query.query_type().into());
+        self.filter.check(&if info.protocol == Protocol::Udp { query.over_plain_udp() } else { query })
     }
 }
 

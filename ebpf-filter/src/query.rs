@@ -17,12 +17,21 @@ pub struct Query<'a> {
     source: Source,
     name: &'a QName,
     qtype: u16,
+    plain_udp: bool,
 }
 
 impl<'a> Query<'a> {
-    /// A query from `source` for `name` and the type with the number `qtype`.
+    /// A query from `source` for `name` and the type with the number `qtype`, over TCP, TLS, HTTPS, QUIC or anything else
+    /// that hides the name from the kernel.
     pub fn new(source: IpAddr, name: &'a QName, qtype: u16) -> Self {
-        Self { source: Source::new(source), name, qtype }
+        Self { source: Source::new(source), name, qtype, plain_udp: false }
+    }
+
+    /// The same query, but over a UDP socket that the filter is attached to for plain DNS: where the kernel enforces, it
+    /// has seen and counted the name already.
+    #[must_use]
+    pub const fn over_plain_udp(self) -> Self {
+        Self { plain_udp: true, ..self }
     }
 
     pub(crate) const fn source(&self) -> &Source {
@@ -31,6 +40,10 @@ impl<'a> Query<'a> {
 
     pub(crate) const fn name(&self) -> &QName {
         self.name
+    }
+
+    pub(crate) const fn is_plain_udp(&self) -> bool {
+        self.plain_udp
     }
 
     pub(crate) const fn qtype(&self) -> u16 {

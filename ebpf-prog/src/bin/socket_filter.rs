@@ -42,7 +42,7 @@ mod program {
     static IPV4: HashMap<Ipv4Key, AddressRule> = HashMap::with_max_entries(1, 0);
     #[map]
     static IPV6: HashMap<Ipv6Key, AddressRule> = HashMap::with_max_entries(1, 0);
-    // A name takes 300 bytes: memory is taken as rules come, not for all that might.
+    // An entry takes half a kilobyte: memory is taken as rules come, not for all that might.
     #[map]
     static QNAMES: HashMap<QnameKey, QnameRule> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
     #[map]

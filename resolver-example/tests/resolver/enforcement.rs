@@ -35,6 +35,10 @@ fn config(mode: &str) -> Folder {
         [[filter.rules]]
         kind = "qname"
         value = "alias.example"
+        [[filter.rules]]
+        kind = "qname"
+        value = "mail.example"
+        action = "count"
         "#
     ))
 }
@@ -68,7 +72,8 @@ fn assert_enforced(server: SocketAddr) {
 
     assert!(try_tcp(server, &query("www.example.", RecordType::A), PATIENCE).is_some());
     assert!(try_tcp(server, &query("WWW.example.", RecordType::AAAA), SILENCE).is_none(), "also over TCP");
-    assert!(try_udp(server, &query("mail.example.", RecordType::A), PATIENCE).is_some(), "still served");
+    assert!(try_udp(server, &query("mail.example.", RecordType::A), PATIENCE).is_some(), "only counted");
+    assert!(try_tcp(server, &query("mail.example.", RecordType::A), PATIENCE).is_some(), "only counted");
 }
 
 /// Whether a connection from `source` is made.
@@ -104,6 +109,7 @@ fn the_kernel_drops_what_the_rules_say() {
     assert_eq!(hits(&log, "www.example. 28"), 2, "one over UDP, one over TCP: {log:#?}");
     assert_eq!(hits(&log, "www.example. 16"), 1, "{log:#?}");
     assert_eq!(hits(&log, "alias.example. 255"), 2, "{log:#?}");
+    assert_eq!(hits(&log, "mail.example. 255"), 2, "not once more in user space: {log:#?}");
 }
 
 #[test]
@@ -121,6 +127,7 @@ fn without_privilege_user_space_drops_it_and_says_why() {
     assert!(status.success());
     assert_eq!(hits(&log, "www.example. 28"), 2, "{log:#?}");
     assert_eq!(hits(&log, "127.0.0.99"), 1, "{log:#?}");
+    assert_eq!(hits(&log, "mail.example. 255"), 2, "{log:#?}");
 }
 
 #[test]
