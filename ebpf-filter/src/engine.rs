@@ -17,8 +17,9 @@ use dashmap::{
 use ebpf_prog::{
     Malformed as MalformedReason,
     decision::{Matched, Rules, Verdict, decide, decide_question, decide_source},
-    layout::{Action, Config, Ipv4Key, Ipv6Key, Kinds},
+    layout::{Action, Ipv4Key, Ipv6Key, Kinds, Policy},
     message::{Message, Question},
+    shape::Shape,
 };
 
 use crate::{Kind, Match, Qtypes, Query, query::Datagram, rule::Rule};
@@ -118,11 +119,11 @@ impl Engine {
         if let Some(verdict) = decide_source(query.source(), rules) {
             return verdict;
         }
-        if !rules.config.kinds.any(Kinds::QNAMES) {
+        if !rules.policy.kinds.any(Kinds::QNAMES) {
             return Verdict::Pass;
         }
-        let (message, question) = Message::for_question(query.name().as_wire(), query.qtype());
-        decide_question(&message, &question, &(), rules).unwrap_or(Verdict::Pass)
+        let (mut message, question) = Message::for_question(query.name().as_wire(), query.qtype());
+        decide_question(&mut message, &question, rules).unwrap_or(Verdict::Pass)
     }
 
     pub(crate) fn check_datagram(&self, mut datagram: Datagram) -> Verdict {
@@ -261,7 +262,7 @@ fn add<K: Eq + Hash>(map: &DashMap<K, Stored>, key: K, rule: Stored) -> bool {
 /// The rules as one decision sees them.
 struct InForce<'a> {
     engine: &'a Engine,
-    config: Config,
+    policy: Policy,
     sources: Counting,
     names: Counting,
 }
@@ -269,8 +270,8 @@ struct InForce<'a> {
 impl<'a> InForce<'a> {
     fn new(engine: &'a Engine) -> Self {
         let kinds = zerocopy::transmute!(engine.kinds.load(Ordering::Acquire).to_ne_bytes());
-        let config = Config { kinds, drop_malformed: engine.drop_malformed.into(), seed: [0; 2] };
-        Self { engine, config, sources: Counting::Every, names: Counting::Every }
+        let policy = Policy { kinds, drop_malformed: engine.drop_malformed.into() };
+        Self { engine, policy, sources: Counting::Every, names: Counting::Every }
     }
 }
 
@@ -279,8 +280,8 @@ impl<'a> Rules for InForce<'a> {
     type Qname = Hit<MappedRef<'a, Box<[u8]>, NameRules, Stored>>;
     type Name = ();
 
-    fn config(&self) -> &Config {
-        &self.config
+    fn policy(&self) -> Policy {
+        self.policy
     }
 
     fn ipv4(&self, source: &Ipv4Key) -> Option<Self::Address> {
@@ -289,6 +290,11 @@ impl<'a> Rules for InForce<'a> {
 
     fn ipv6(&self, source: &Ipv6Key) -> Option<Self::Address> {
         self.engine.ipv6.get(source).map(|rule| Hit(AddressRef::V6(rule), self.sources))
+    }
+
+    /// Lookups are by the name itself and cheap: there is no table of shapes to ask first.
+    fn may_know(&self, _shape: Shape) -> bool {
+        true
     }
 
     fn digest(&self) {}

@@ -140,9 +140,11 @@ impl BpfFilter {
     /// [`AttachError::NotAttached`] if the kernel filters for this [`BpfFilter`] and the socket has no filter.
     pub fn detach(&self, socket: &impl AsFd) -> Result<(), AttachError> {
         Payload::of(socket.as_fd())?;
-        match &self.inner.kernel {
-            Ok(_) => Kernel::detach(socket),
-            Err(_) => Ok(()),
+        let Inner { kernel, degraded, .. } = &*self.inner;
+        match kernel.as_ref().map_or(Ok(()), |_| Kernel::detach(socket)) {
+            // The kernel may have refused to filter this very socket.
+            Err(AttachError::NotAttached) if degraded.sockets.load(Ordering::Relaxed) > 0 => Ok(()),
+            outcome => outcome,
         }
     }
 
@@ -164,7 +166,7 @@ impl BpfFilter {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn insert(&self, rule: Rule) -> Result<(), RuleError> {
-        self.insert_all(&[rule])
+        self.insert_all(&[rule.canonical()])
     }
 
     /// Adds all of these rules, or none. Much faster than one by one.
@@ -183,7 +185,7 @@ impl BpfFilter {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn insert_many(&self, rules: impl IntoIterator<Item = Rule>) -> Result<(), RuleError> {
-        let rules: Vec<_> = rules.into_iter().collect();
+        let rules: Vec<_> = rules.into_iter().map(Rule::canonical).collect();
         self.insert_all(&rules)
     }
 
@@ -195,18 +197,17 @@ impl BpfFilter {
             self.used(matches.kind())?;
             *after.slot(matches) += 1;
         }
-        if kernel.is_err() {
-            self.fits(&after)?;
-        }
         for (index, rule) in rules.iter().enumerate() {
             if !engine.insert(rule) {
                 engine.remove_all(&rules[..index]);
                 return Err(RuleError::Duplicate(rule.matches.clone()));
             }
         }
-        if let Ok(kernel) = kernel {
-            kernel.insert(rules).inspect_err(|_| engine.remove_all(rules))?;
-        }
+        let stored = match kernel {
+            Ok(kernel) => kernel.insert(rules),
+            Err(_) => self.fits(&after),
+        };
+        stored.inspect_err(|_| engine.remove_all(rules))?;
         *counts = after;
         self.publish(&counts)
     }
@@ -218,6 +219,7 @@ impl BpfFilter {
     /// [`RuleError::Missing`] if there is none.
     pub fn remove(&self, of: &Match) -> Result<(), RuleError> {
         let Inner { kernel, engine, .. } = &*self.inner;
+        let of = &of.clone().canonical();
         self.used(of.kind())?;
         let mut counts = self.counts();
         if !engine.contains(of) {

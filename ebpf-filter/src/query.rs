@@ -1,6 +1,6 @@
 //! A query as the server sees it, for the decision in user space.
 
-use std::net::IpAddr;
+use std::{mem::MaybeUninit, net::IpAddr};
 
 use ebpf_prog::{
     Malformed as MalformedReason,
@@ -62,24 +62,24 @@ impl Source {
 }
 
 impl Sourced for Source {
-    fn family(&self) -> Family {
-        match self.0 {
-            IpAddr::V4(_) => Family::Ipv4,
-            IpAddr::V6(_) => Family::Ipv6,
+    fn is(&self, family: Family) -> bool {
+        match family {
+            Family::Ipv4 => self.0.is_ipv4(),
+            Family::Ipv6 => self.0.is_ipv6(),
         }
     }
 
-    fn ipv4_source(&self) -> Option<Ipv4Key> {
+    fn ipv4_source<'a>(&self, room: &'a mut MaybeUninit<Ipv4Key>) -> Option<&'a Ipv4Key> {
         match self.0 {
-            IpAddr::V4(address) => Some(address.into()),
+            IpAddr::V4(address) => Some(room.write(address.into())),
             IpAddr::V6(_) => None,
         }
     }
 
-    fn ipv6_source(&self) -> Option<Ipv6Key> {
+    fn ipv6_source<'a>(&self, room: &'a mut MaybeUninit<Ipv6Key>) -> Option<&'a Ipv6Key> {
         match self.0 {
             IpAddr::V4(_) => None,
-            IpAddr::V6(address) => Some(address.into()),
+            IpAddr::V6(address) => Some(room.write(address.into())),
         }
     }
 }
@@ -99,16 +99,16 @@ impl Datagram {
 }
 
 impl Sourced for Datagram {
-    fn family(&self) -> Family {
-        self.source.family()
+    fn is(&self, family: Family) -> bool {
+        self.source.is(family)
     }
 
-    fn ipv4_source(&self) -> Option<Ipv4Key> {
-        self.source.ipv4_source()
+    fn ipv4_source<'a>(&self, room: &'a mut MaybeUninit<Ipv4Key>) -> Option<&'a Ipv4Key> {
+        self.source.ipv4_source(room)
     }
 
-    fn ipv6_source(&self) -> Option<Ipv6Key> {
-        self.source.ipv6_source()
+    fn ipv6_source<'a>(&self, room: &'a mut MaybeUninit<Ipv6Key>) -> Option<&'a Ipv6Key> {
+        self.source.ipv6_source(room)
     }
 }
 

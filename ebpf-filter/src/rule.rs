@@ -36,6 +36,10 @@ impl Rule {
     pub const fn drop(matches: Match) -> Self {
         Self::new(matches, Action::Drop)
     }
+
+    pub(crate) fn canonical(self) -> Self {
+        Self { matches: self.matches.canonical(), action: self.action }
+    }
 }
 
 /// What a rule matches. There is one rule for a match at most.
@@ -60,6 +64,14 @@ impl Match {
         match address.into().to_canonical() {
             IpAddr::V4(address) => Self::Ipv4(address),
             IpAddr::V6(address) => Self::Ipv6(address),
+        }
+    }
+
+    /// What comes over the wire: never a v4-mapped address.
+    pub(crate) fn canonical(self) -> Self {
+        match self {
+            Self::Ipv6(address) => Self::address(address),
+            other @ (Self::Ipv4(_) | Self::Qname(..)) => other,
         }
     }
 

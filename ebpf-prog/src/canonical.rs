@@ -30,6 +30,7 @@ pub fn canonical(wire: &[u8]) -> Result<CanonicalName, Malformed> {
     let room = &mut message.payload_mut()[HEADER_LEN..];
     let available = wire.len().min(room.len());
     room[..available].copy_from_slice(&wire[..available]);
-    let (len, _) = message.name(available, |_| ())?;
+    let len = message.walk(available)?.name_len;
+    message.fold_name(len, |_| ());
     Ok(CanonicalName { message, len })
 }

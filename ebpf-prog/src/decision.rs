@@ -3,10 +3,13 @@
 //! Rules are asked in a fixed order and the first hit decides: source address, then name with this type, then name
 //! with every type. A rule that only counts does not decide, and the search goes on.
 
+use core::mem::MaybeUninit;
+
 use crate::{
-    layout::{ALL_QTYPES, Action, Config, Ipv4Key, Ipv6Key, Kinds},
+    layout::{ALL_QTYPES, Action, Ipv4Key, Ipv6Key, Kinds, Policy},
     malformed::Malformed,
     message::{Message, Question},
+    shape::Shape,
 };
 
 /// What happens to a packet.
@@ -18,27 +21,25 @@ pub enum Verdict {
     Drop,
 }
 
-/// Which protocol a packet came over.
+/// Which protocol a packet came over. No rule matches a packet of another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Family {
     /// IPv4, also where a dual-stack socket shows the source as v4-mapped.
     Ipv4,
     /// IPv6.
     Ipv6,
-    /// Neither: no rule matches it.
-    Other,
 }
 
 /// What came from some address.
 pub trait Sourced {
-    /// Which protocol the packet came over.
-    fn family(&self) -> Family;
+    /// Whether the packet came over this protocol.
+    fn is(&self, family: Family) -> bool;
 
-    /// The source of an IPv4 packet.
-    fn ipv4_source(&self) -> Option<Ipv4Key>;
+    /// Reads the source of an IPv4 packet into `room`.
+    fn ipv4_source<'a>(&self, room: &'a mut MaybeUninit<Ipv4Key>) -> Option<&'a Ipv4Key>;
 
-    /// The source of an IPv6 packet.
-    fn ipv6_source(&self) -> Option<Ipv6Key>;
+    /// Reads the source of an IPv6 packet into `room`.
+    fn ipv6_source<'a>(&self, room: &'a mut MaybeUninit<Ipv6Key>) -> Option<&'a Ipv6Key>;
 }
 
 /// A packet that waits for its decision.
@@ -81,7 +82,7 @@ pub trait Rules {
     type Name: Digest;
 
     /// Which kinds of rules there are, and the policies.
-    fn config(&self) -> &Config;
+    fn policy(&self) -> Policy;
 
     /// The rule for exactly this source.
     fn ipv4(&self, source: &Ipv4Key) -> Option<Self::Address>;
@@ -89,10 +90,13 @@ pub trait Rules {
     /// The rule for exactly this source.
     fn ipv6(&self, source: &Ipv6Key) -> Option<Self::Address>;
 
+    /// Whether there may be a rule for a name of this shape. It may say so of any name, but must of those with rules.
+    fn may_know(&self, shape: Shape) -> bool;
+
     /// The digest of an empty name.
     fn digest(&self) -> Self::Name;
 
-    /// The rule for exactly the name of `question`, which was read from `message` and into `name`, and `qtypes`:
+    /// The rule for exactly the name of `question`, which stands in `message` and was taken into `name`, and `qtypes`:
     /// [`ALL_QTYPES`] or a type.
     fn qname(
         &self,
@@ -114,18 +118,17 @@ pub fn decide<R: Rules>(packet: &mut impl Packet, rules: &R) -> Verdict {
     if let Some(verdict) = decide_source(packet, rules) {
         return verdict;
     }
-    let config = rules.config();
-    let drop_malformed = config.drop_malformed != 0;
-    if !config.kinds.any(Kinds::QNAMES) && !drop_malformed {
+    let Policy { kinds, drop_malformed } = rules.policy();
+    let drop_malformed = drop_malformed != 0;
+    if !kinds.any(Kinds::QNAMES) && !drop_malformed {
         return Verdict::Pass;
     }
-    let mut name = rules.digest();
     let parsed = packet.message().and_then(|(message, loaded)| {
-        let question = message.question(loaded, |word| name.word(word))?;
+        let question = message.question(loaded)?;
         Ok((message, question))
     });
     match parsed {
-        Ok((message, question)) => decide_question(message, &question, &name, rules).unwrap_or(Verdict::Pass),
+        Ok((message, question)) => decide_question(message, &question, rules).unwrap_or(Verdict::Pass),
         Err(reason) => {
             rules.malformed(reason);
             if drop_malformed { Verdict::Drop } else { Verdict::Pass }
@@ -136,43 +139,47 @@ pub fn decide<R: Rules>(packet: &mut impl Packet, rules: &R) -> Verdict {
 /// Decides by the source of a packet alone.
 #[inline(always)]
 pub fn decide_source<R: Rules>(packet: &impl Sourced, rules: &R) -> Option<Verdict> {
-    let kinds = rules.config().kinds;
-    if !kinds.any(Kinds::IPV4.and(Kinds::IPV6)) {
-        return None;
+    let Policy { kinds, .. } = rules.policy();
+    if kinds.any(Kinds::IPV4) && packet.is(Family::Ipv4) {
+        let mut room = MaybeUninit::uninit();
+        let source = packet.ipv4_source(&mut room)?;
+        return rules.ipv4(source).and_then(|rule| apply(&rule));
     }
-    match packet.family() {
-        Family::Ipv4 if kinds.any(Kinds::IPV4) => apply(rules.ipv4(&packet.ipv4_source()?)),
-        Family::Ipv6 if kinds.any(Kinds::IPV6) => apply(rules.ipv6(&packet.ipv6_source()?)),
-        Family::Ipv4 | Family::Ipv6 | Family::Other => None,
+    if kinds.any(Kinds::IPV6) && packet.is(Family::Ipv6) {
+        let mut room = MaybeUninit::uninit();
+        let source = packet.ipv6_source(&mut room)?;
+        return rules.ipv6(source).and_then(|rule| apply(&rule));
     }
+    None
 }
 
 /// Decides by the question of a message alone.
 #[inline(always)]
-pub fn decide_question<R: Rules>(
-    message: &Message,
-    question: &Question,
-    name: &R::Name,
-    rules: &R,
-) -> Option<Verdict> {
-    let kinds = rules.config().kinds;
+pub fn decide_question<R: Rules>(message: &mut Message, question: &Question, rules: &R) -> Option<Verdict> {
+    let Policy { kinds, .. } = rules.policy();
+    if !kinds.any(Kinds::QNAMES) || !rules.may_know(question.shape) {
+        return None;
+    }
+    let mut name = rules.digest();
+    message.fold_name(question.name_len, |word| name.word(word));
     if kinds.any(Kinds::QNAME_ONE_TYPE) {
-        let verdict = apply(rules.qname(message, question, name, u32::from(question.qtype)));
-        if verdict.is_some() {
-            return verdict;
+        let rule = rules.qname(message, question, &name, u32::from(question.qtype));
+        if let Some(verdict) = rule.and_then(|rule| apply(&rule)) {
+            return Some(verdict);
         }
     }
     if kinds.any(Kinds::QNAME_ALL_TYPES) {
-        return apply(rules.qname(message, question, name, ALL_QTYPES));
+        return rules.qname(message, question, &name, ALL_QTYPES).and_then(|rule| apply(&rule));
     }
     None
 }
 
 #[inline(always)]
-fn apply(rule: Option<impl Matched>) -> Option<Verdict> {
-    let rule = rule?;
+fn apply(rule: &impl Matched) -> Option<Verdict> {
+    // In this order: in the kernel, nothing that follows an atomic addition starts before it ends.
+    let action = rule.action();
     rule.hit();
-    match rule.action() {
+    match action {
         Action::Pass => Some(Verdict::Pass),
         Action::Drop => Some(Verdict::Drop),
         Action::Count => None,

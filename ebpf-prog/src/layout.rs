@@ -7,12 +7,12 @@ use core::net::{Ipv4Addr, Ipv6Addr};
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use crate::malformed::Malformed;
+use crate::{malformed::Malformed, shape::Shapes};
 
 /// Names of the maps in the object, as `bpftool map` shows them.
 pub mod maps {
-    /// One [`Config`](super::Config).
-    pub const CONFIG: &str = "CONFIG";
+    /// One [`Config`](super::Config): the memory of a variable of the programs.
+    pub const CONFIG: &str = ".bss";
     /// [`Ipv4Key`](super::Ipv4Key) to [`AddressRule`](super::AddressRule).
     pub const IPV4: &str = "IPV4";
     /// [`Ipv6Key`](super::Ipv6Key) to [`AddressRule`](super::AddressRule).
@@ -94,16 +94,26 @@ impl Kinds {
     }
 }
 
-/// What the programs read once a packet.
+/// What a decision asks first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
-pub struct Config {
+pub struct Policy {
     /// The kinds of rules in use.
     pub kinds: Kinds,
     /// 1 if malformed messages are dropped, else 0.
     pub drop_malformed: u32,
+}
+
+/// What the programs read of the filter, besides its rules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Config {
+    /// What a decision asks first.
+    pub policy: Policy,
     /// Seed of the name hash.
     pub seed: [u64; 2],
+    /// The shapes of the names that have rules.
+    pub shapes: Shapes,
 }
 
 /// Key of a rule for one IPv4 source.
@@ -128,7 +138,7 @@ impl From<Ipv4Addr> for Ipv4Key {
 
 /// Key of a rule for one IPv6 source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C, align(4))]
+#[repr(C, align(8))]
 pub struct Ipv6Key([u8; 16]);
 
 impl Ipv6Key {
@@ -208,7 +218,7 @@ impl QnameRule {
 }
 
 const _: () = {
-    assert!(size_of::<Config>() == 24);
+    assert!(size_of::<Config>() == 24 + 512);
     assert!(size_of::<Ipv4Key>() == 4 && size_of::<Ipv6Key>() == 16 && size_of::<QnameKey>() == 16);
     assert!(size_of::<AddressRule>() == 16);
     assert!(size_of::<QnameRule>() == 272);

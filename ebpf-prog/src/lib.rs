@@ -9,6 +9,7 @@
 //! | [`message`] | the part of a DNS message that a decision reads, and its question |
 //! | [`name`] | the walk over a name in wire form |
 //! | [`canonical`] | names in canonical form, for rules |
+//! | [`shape`] | what tells most names without a rule at a glance |
 //! | [`hash`] | the 128-bit hash that names are looked up by |
 //! | [`layout`] | keys and values of the maps |
 //! | [`decision`] | the decision function, generic over the packet and the rules |
@@ -33,6 +34,7 @@ pub mod message;
 pub mod name;
 #[cfg(not(target_arch = "bpf"))]
 pub mod object;
+pub mod shape;
 mod words;
 
 pub use malformed::Malformed;

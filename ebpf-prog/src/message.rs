@@ -1,11 +1,12 @@
 //! The part of a DNS message that a decision reads: the header and the first question.
 
-use core::ops::ControlFlow;
+use core::{hint::black_box, ops::ControlFlow};
 
 use crate::{
     malformed::Malformed,
-    name::{self, Labels},
-    words::{self, Offset},
+    name,
+    shape::{Shape, Sum},
+    words::{self, Forgotten},
 };
 
 /// Length of a DNS header in bytes (RFC 1035 §4.1.1).
@@ -34,6 +35,8 @@ pub struct Question {
     pub name_len: usize,
     /// The type asked for.
     pub qtype: u16,
+    /// The shape of the name.
+    pub shape: Shape,
 }
 
 /// The first [`MAX_READ`] bytes of a DNS message.
@@ -44,14 +47,21 @@ pub struct Question {
 #[repr(C)]
 pub struct Message {
     words: [u64; WORDS],
-    offset: Offset,
+    offset: Forgotten<usize>,
+    available: Forgotten<usize>,
+    sum: Forgotten<u64>,
 }
 
 impl Message {
     /// An empty message, to be filled through [`Message::payload_mut`].
     #[must_use]
     pub const fn new() -> Self {
-        Self { words: [0; WORDS], offset: Offset::new() }
+        Self {
+            words: [0; WORDS],
+            offset: Forgotten::new(0),
+            available: Forgotten::new(0),
+            sum: Forgotten::new(0),
+        }
     }
 
     /// The first [`MAX_READ`] bytes of `payload`, and how many that is.
@@ -73,7 +83,7 @@ impl Message {
         for (to, from) in message.payload_mut()[HEADER_LEN..HEADER_LEN + name::MAX_LEN].iter_mut().zip(name) {
             *to = *from;
         }
-        (message, Question { name_len: name.len().min(name::MAX_LEN), qtype })
+        (message, Question { name_len: name.len().min(name::MAX_LEN), qtype, shape: Shape::of(name) })
     }
 
     /// Where the message is loaded to, from its header on.
@@ -87,8 +97,7 @@ impl Message {
         }
     }
 
-    /// Reads the first question of a message of which `loaded` bytes are here. Its name is lower-cased where it stands,
-    /// the rest of its last word zeroed, and every word of it handed to `each`, in little-endian order.
+    /// Finds the first question of a message of which `loaded` bytes are here.
     ///
     /// Type of message, opcode and class are not looked at: whatever carries a question is decided by it.
     ///
@@ -96,7 +105,7 @@ impl Message {
     ///
     /// Says what is wrong with the message if it has no question that can be read.
     #[inline(always)]
-    pub fn question(&mut self, loaded: usize, each: impl FnMut(u64)) -> Result<Question, Malformed> {
+    pub fn question(&mut self, loaded: usize) -> Result<Question, Malformed> {
         if loaded < HEADER_LEN {
             return Err(Malformed::TooShort);
         }
@@ -104,61 +113,73 @@ impl Message {
             return Err(Malformed::NoQuestion);
         }
         let available = loaded - HEADER_LEN;
-        let (name_len, qtype) = self.name(available, each)?;
-        if name_len + QUESTION_TAIL > available {
+        let question = self.walk(available)?;
+        if question.name_len + QUESTION_TAIL > available {
             return Err(Malformed::Truncated);
         }
-        Ok(Question { name_len, qtype })
+        Ok(question)
     }
 
-    /// Reads the name, of which `available` bytes are here: lower-cases it where it stands, zeroes the rest of its last
-    /// word, and hands every word of it to `each`, in little-endian order. Returns its length, root label included,
-    /// and the number behind it.
-    ///
-    /// Whole words can be folded without a look at the labels: a length byte is at most 63, and `A` is 65.
+    /// The question, provided that there are bytes enough behind its name, of which `available` bytes are here.
     #[inline(always)]
-    pub(crate) fn name(
-        &mut self,
-        available: usize,
-        mut each: impl FnMut(u64),
-    ) -> Result<(usize, u16), Malformed> {
-        let (words, offset) = self.name_words_and_offset();
+    pub(crate) fn walk(&mut self, available: usize) -> Result<Question, Malformed> {
+        let mut sum = Sum::new();
+        self.available.set(available);
+        let Self { words, offset, available, .. } = self;
+        let words = name_words_mut(words);
         offset.set(0);
         let walk = words::try_each(words, |index, word| {
-            let bytes = u64::from_le(*word);
-            match Labels::starting_in(bytes, index, offset, available) {
-                ControlFlow::Continue(()) => {
-                    let folded = name::fold(bytes);
-                    *word = folded.to_le();
-                    each(folded);
-                    ControlFlow::Continue(())
-                }
-                ControlFlow::Break(end) => ControlFlow::Break(end),
-            }
+            let word = u64::from_le(*word);
+            name::labels_starting_in(word, index, offset, available)?;
+            sum.add(word);
+            ControlFlow::Continue(())
         });
         match walk {
             ControlFlow::Continue(()) => return Err(Malformed::NameTooLong),
             ControlFlow::Break(Err(reason)) => return Err(reason),
             ControlFlow::Break(Ok(())) => {}
         }
+        self.sum.set(sum.value());
+        let mut sum = Sum::from(self.sum.get());
         let root = self.offset.get() & 0xff;
-        let behind = self.u16_at(NAME + root + 1);
-        let last = &mut self.name_words_mut()[root / 8];
-        let folded = name::fold(u64::from_le(*last) & (u64::MAX >> (56 - root % 8 * 8)));
-        *last = folded.to_le();
-        each(folded);
-        Ok((root + 1, behind))
+        sum.add(u64::from_le(self.name_words()[root / 8]) & (u64::MAX >> (56 - root % 8 * 8)));
+        // Read here and nowhere later, where the verifier would know more of the offset on some ways than on others.
+        let qtype = black_box(self.u16_at(NAME + root + 1));
+        Ok(Question { name_len: root + 1, qtype, shape: sum.shape() })
     }
 
-    /// Whether the name of `len` bytes that was read is the zero-padded canonical name in `words`.
+    /// Lower-cases the name of `len` bytes where it stands, zeroes the rest of its last word, and hands every word of it
+    /// to `each`, in little-endian order.
+    ///
+    /// Whole words can be folded without a look at the labels: a length byte is at most 63, and `A` is 65.
+    #[inline(always)]
+    pub fn fold_name(&mut self, len: usize, mut each: impl FnMut(u64)) {
+        let Self { words, offset, .. } = self;
+        let words = name_words_mut(words);
+        offset.set(len);
+        let len = offset.get() & 0xff;
+        words[len / 8] &= ((1_u64 << (len % 8 * 8)) - 1).to_le();
+        let _end = words::try_each(words, |index, word| {
+            if index * 8 >= offset.get() {
+                return ControlFlow::Break(());
+            }
+            let folded = name::fold(u64::from_le(*word));
+            *word = folded.to_le();
+            each(folded);
+            ControlFlow::Continue(())
+        });
+    }
+
+    /// Whether the name that was lower-cased is the zero-padded canonical name in `words`.
     ///
     /// Names in wire form end themselves, so two that agree up to the end of one agree whole.
     #[inline(always)]
-    pub fn name_is(&self, len: usize, words: &[u64; 32]) -> bool {
-        words::equal(self.name_words(), words, len)
+    pub fn name_is(&self, words: &[u64; 32]) -> bool {
+        words::equal(self.name_words(), words, &self.offset)
     }
 
-    /// The bytes of the name, of which the first [`Question::name_len`] mean something.
+    /// The bytes of the name, of which the first [`Question::name_len`] mean something. They are canonical after
+    /// [`Message::fold_name`].
     #[inline(always)]
     pub fn name_bytes(&self) -> &[u8; 256] {
         zerocopy::transmute_ref!(self.name_words())
@@ -169,20 +190,6 @@ impl Message {
         let (_, rest) = self.words.split_at(NAME / 8);
         match rest.first_chunk() {
             Some(words) => words,
-            None => unreachable!(),
-        }
-    }
-
-    #[inline(always)]
-    fn name_words_mut(&mut self) -> &mut [u64; 32] {
-        self.name_words_and_offset().0
-    }
-
-    #[inline(always)]
-    fn name_words_and_offset(&mut self) -> (&mut [u64; 32], &mut Offset) {
-        let (_, rest) = self.words.split_at_mut(NAME / 8);
-        match rest.first_chunk_mut() {
-            Some(words) => (words, &mut self.offset),
             None => unreachable!(),
         }
     }
@@ -201,5 +208,14 @@ impl Message {
 impl Default for Message {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+#[inline(always)]
+fn name_words_mut(words: &mut [u64; WORDS]) -> &mut [u64; 32] {
+    let (_, rest) = words.split_at_mut(NAME / 8);
+    match rest.first_chunk_mut() {
+        Some(words) => words,
+        None => unreachable!(),
     }
 }

@@ -2,7 +2,7 @@
 
 use core::ops::ControlFlow;
 
-use crate::{malformed::Malformed, words::Offset};
+use crate::{malformed::Malformed, words::Forgotten};
 
 /// The longest name in bytes, its root label included (RFC 1035 §2.3.4).
 pub const MAX_LEN: usize = 255;
@@ -16,47 +16,42 @@ const POINTER: u8 = 0xc0;
 /// The most labels that can start in one word: the shortest has a length and one byte.
 const LABELS_IN_WORD: usize = 4;
 
-/// The labels of a name, found word by word.
+/// Goes over the labels that start in `word`, the one at `index`, in little-endian order, of a name of which `available`
+/// bytes are here. `next` is where the next label starts; breaks where that is the root label.
 ///
 /// The length of a label is shifted out of the word that it is in. Reading it from memory would be pointer arithmetic
 /// with a number from the packet, which the verifier follows into every misprediction if it does not trust the loader.
-pub(crate) struct Labels;
-
-impl Labels {
-    /// Goes over the labels that start in `word`, the one at `index`, in little-endian order, of a name of which
-    /// `available` bytes are here. `next` is where the next label starts; breaks where that is the root label.
-    #[inline(always)]
-    pub(crate) fn starting_in(
-        word: u64,
-        index: usize,
-        next: &mut Offset,
-        available: usize,
-    ) -> ControlFlow<Result<(), Malformed>> {
-        let mut at = next.get();
-        for _ in 0..LABELS_IN_WORD {
-            if at >= index * 8 + 8 {
-                break;
-            }
-            if at >= available {
-                return ControlFlow::Break(Err(Malformed::Truncated));
-            }
-            let label = (word >> (at % 8 * 8) & 0xff) as u8;
-            if label == 0 {
-                next.set(at);
-                return ControlFlow::Break(Ok(()));
-            }
-            if label > MAX_LABEL {
-                let reason = if label >= POINTER { Malformed::Pointer } else { Malformed::LabelTooLong };
-                return ControlFlow::Break(Err(reason));
-            }
-            at += usize::from(label) + 1;
-            if at >= MAX_LEN {
-                return ControlFlow::Break(Err(Malformed::NameTooLong));
-            }
+#[inline(always)]
+pub(crate) fn labels_starting_in(
+    word: u64,
+    index: usize,
+    next: &mut Forgotten<usize>,
+    available: &Forgotten<usize>,
+) -> ControlFlow<Result<(), Malformed>> {
+    let mut at = next.get();
+    for _ in 0..LABELS_IN_WORD {
+        if at >= index * 8 + 8 {
+            break;
         }
-        next.set(at);
-        ControlFlow::Continue(())
+        if at >= available.get() {
+            return ControlFlow::Break(Err(Malformed::Truncated));
+        }
+        let label = (word >> (at % 8 * 8) & 0xff) as u8;
+        if label == 0 {
+            next.set(at);
+            return ControlFlow::Break(Ok(()));
+        }
+        if label > MAX_LABEL {
+            let reason = if label >= POINTER { Malformed::Pointer } else { Malformed::LabelTooLong };
+            return ControlFlow::Break(Err(reason));
+        }
+        at += usize::from(label) + 1;
+        if at >= MAX_LEN {
+            return ControlFlow::Break(Err(Malformed::NameTooLong));
+        }
     }
+    next.set(at);
+    ControlFlow::Continue(())
 }
 
 /// ASCII lower case of eight bytes at once (RFC 4343 §3); all other bytes stay as they are.

@@ -26,10 +26,10 @@ pub(crate) fn try_each<B>(
 
 /// Whether the first `len` bytes of both are the same. Bytes behind them in the same word must be the same, too.
 #[inline(always)]
-pub(crate) fn equal(one: &[u64; 32], other: &[u64; 32], len: usize) -> bool {
+pub(crate) fn equal(one: &[u64; 32], other: &[u64; 32], len: &Forgotten<usize>) -> bool {
     let (mut left, mut right) = (one.as_ptr(), other.as_ptr());
     for index in 0..one.len() {
-        if index * 8 >= len {
+        if index * 8 >= len.get() {
             return true;
         }
         if index > 0 {
@@ -60,26 +60,26 @@ fn next(word: *const u64) -> *const u64 {
     word.wrapping_add(1)
 }
 
-/// An offset into a name. In the kernel it lives in the memory of a map: whatever is read from there is a number of
-/// which the verifier knows nothing, so whichever way led to it, there is only one to follow from there on.
-#[derive(Clone, Debug)]
+/// A number that is forgotten. In the kernel it lives in the memory of a map: of what is read from there the verifier
+/// knows nothing, so whichever way led to it, there is only one to follow from there on.
+#[derive(Clone, Copy, Debug)]
 #[repr(transparent)]
-pub(crate) struct Offset(usize);
+pub(crate) struct Forgotten<T>(T);
 
-impl Offset {
-    pub(crate) const fn new() -> Self {
-        Self(0)
+impl<T: Copy> Forgotten<T> {
+    pub(crate) const fn new(value: T) -> Self {
+        Self(value)
     }
 
     #[inline(always)]
-    pub(crate) fn get(&self) -> usize {
+    pub(crate) fn get(&self) -> T {
         // SAFETY: a read of a live, aligned field.
         unsafe { (&raw const self.0).read_volatile() }
     }
 
     #[inline(always)]
-    pub(crate) fn set(&mut self, offset: usize) {
+    pub(crate) fn set(&mut self, value: T) {
         // SAFETY: a write to a live, aligned field.
-        unsafe { (&raw mut self.0).write_volatile(offset) }
+        unsafe { (&raw mut self.0).write_volatile(value) }
     }
 }

@@ -3,14 +3,17 @@
 use std::{
     cell::{Cell, RefCell},
     collections::BTreeMap,
+    mem::MaybeUninit,
+    net::{Ipv4Addr, Ipv6Addr},
     rc::Rc,
 };
 
 use ebpf_prog::{
     Malformed,
     decision::{Family, Matched, Packet, Rules, Sourced, Verdict, decide},
-    layout::{ALL_QTYPES, Action, Config, Ipv4Key, Ipv6Key, Kinds},
+    layout::{ALL_QTYPES, Action, Ipv4Key, Ipv6Key, Kinds, Policy},
     message::{Message, Question},
+    shape::Shape,
 };
 use proptest::{collection::vec, prelude::*};
 
@@ -35,7 +38,7 @@ impl Matched for Hit {
 }
 
 struct World {
-    config: Config,
+    policy: Policy,
     rules: BTreeMap<What, Hit>,
     malformed: RefCell<Vec<Malformed>>,
 }
@@ -45,8 +48,8 @@ impl Rules for World {
     type Qname = Hit;
     type Name = ();
 
-    fn config(&self) -> &Config {
-        &self.config
+    fn policy(&self) -> Policy {
+        self.policy
     }
 
     fn ipv4(&self, source: &Ipv4Key) -> Option<Hit> {
@@ -55,6 +58,12 @@ impl Rules for World {
 
     fn ipv6(&self, source: &Ipv6Key) -> Option<Hit> {
         self.rules.get(&What::V6(source.address().octets()[15])).cloned()
+    }
+
+    /// Says so of the names with rules, and of some others.
+    fn may_know(&self, shape: Shape) -> bool {
+        let known = |name: u8| Shape::of(&[1, name, 0]) == shape;
+        known(b'd') || self.rules.keys().any(|what| matches!(what, What::Name(name, _) if known(*name)))
     }
 
     fn digest(&self) {}
@@ -71,7 +80,7 @@ impl Rules for World {
 
 #[derive(Clone, Debug)]
 struct Datagram {
-    family: Family,
+    family: Option<Family>,
     host: u8,
     name: u8,
     qtype: u16,
@@ -80,17 +89,18 @@ struct Datagram {
 }
 
 impl Sourced for Datagram {
-    fn family(&self) -> Family {
-        self.family
+    fn is(&self, family: Family) -> bool {
+        self.family == Some(family)
     }
 
-    fn ipv4_source(&self) -> Option<Ipv4Key> {
-        (self.family == Family::Ipv4).then(|| std::net::Ipv4Addr::new(192, 0, 2, self.host).into())
+    fn ipv4_source<'a>(&self, room: &'a mut MaybeUninit<Ipv4Key>) -> Option<&'a Ipv4Key> {
+        let address = Ipv4Addr::new(192, 0, 2, self.host);
+        (self.is(Family::Ipv4)).then(|| &*room.write(address.into()))
     }
 
-    fn ipv6_source(&self) -> Option<Ipv6Key> {
-        (self.family == Family::Ipv6)
-            .then(|| std::net::Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, self.host.into()).into())
+    fn ipv6_source<'a>(&self, room: &'a mut MaybeUninit<Ipv6Key>) -> Option<&'a Ipv6Key> {
+        let address = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, self.host.into());
+        (self.is(Family::Ipv6)).then(|| &*room.write(address.into()))
     }
 }
 
@@ -121,7 +131,7 @@ fn rule() -> impl Strategy<Value = (What, Action)> {
 
 fn datagram() -> impl Strategy<Value = Datagram> {
     (
-        prop_oneof![Just(Family::Ipv4), Just(Family::Ipv6), Just(Family::Other)],
+        prop_oneof![Just(Some(Family::Ipv4)), Just(Some(Family::Ipv6)), Just(None)],
         0..4_u8,
         prop_oneof![b'a'..=b'd', b'A'..=b'D'],
         prop_oneof![Just(1_u16), Just(28), Just(255), Just(16)],
@@ -152,9 +162,9 @@ fn kinds(rules: &BTreeMap<What, Hit>) -> Kinds {
 fn expected(world: &World, packet: &Datagram) -> (Verdict, Vec<What>, Option<Malformed>) {
     let mut asked = Vec::new();
     match packet.family {
-        Family::Ipv4 => asked.push(What::V4(packet.host)),
-        Family::Ipv6 => asked.push(What::V6(packet.host)),
-        Family::Other => {}
+        Some(Family::Ipv4) => asked.push(What::V4(packet.host)),
+        Some(Family::Ipv6) => asked.push(What::V6(packet.host)),
+        None => {}
     }
     let readable = packet.questions > 0;
     if readable {
@@ -173,7 +183,7 @@ fn expected(world: &World, packet: &Datagram) -> (Verdict, Vec<What>, Option<Mal
         }
     }
     let names = world.rules.keys().any(|what| matches!(what, What::Name(..)));
-    let drop = world.config.drop_malformed != 0;
+    let drop = world.policy.drop_malformed != 0;
     if !readable && (names || drop) {
         let verdict = if drop { Verdict::Drop } else { Verdict::Pass };
         return (verdict, counted, Some(Malformed::NoQuestion));
@@ -192,8 +202,8 @@ proptest! {
     ) {
         let rules: BTreeMap<_, _> =
             rules.into_iter().map(|(what, action)| (what, Hit(action, Rc::default()))).collect();
-        let config = Config { kinds: kinds(&rules), drop_malformed: drop_malformed.into(), seed: [0; 2] };
-        let world = World { config, rules, malformed: RefCell::default() };
+        let policy = Policy { kinds: kinds(&rules), drop_malformed: drop_malformed.into() };
+        let world = World { policy, rules, malformed: RefCell::default() };
         for mut packet in packets {
             let before: BTreeMap<_, _> = world.rules.iter().map(|(what, rule)| (*what, rule.1.get())).collect();
             world.malformed.borrow_mut().clear();
@@ -212,15 +222,15 @@ proptest! {
 /// Kinds that are not in use are not asked, whatever is in their maps: that is what makes them free.
 #[test]
 fn kinds_not_in_use_cost_nothing() {
-    struct Trap(Config);
+    struct Trap;
 
     impl Rules for Trap {
         type Address = Hit;
         type Qname = Hit;
         type Name = ();
 
-        fn config(&self) -> &Config {
-            &self.0
+        fn policy(&self) -> Policy {
+            Policy::default()
         }
 
         fn ipv4(&self, _: &Ipv4Key) -> Option<Hit> {
@@ -229,6 +239,10 @@ fn kinds_not_in_use_cost_nothing() {
 
         fn ipv6(&self, _: &Ipv6Key) -> Option<Hit> {
             panic!("asked")
+        }
+
+        fn may_know(&self, _: Shape) -> bool {
+            panic!("read the message")
         }
 
         fn digest(&self) {
@@ -244,9 +258,9 @@ fn kinds_not_in_use_cost_nothing() {
         }
     }
 
-    for family in [Family::Ipv4, Family::Ipv6, Family::Other] {
+    for family in [Some(Family::Ipv4), Some(Family::Ipv6), None] {
         let mut packet =
             Datagram { family, host: 1, name: b'a', qtype: 1, questions: 0, message: Message::new() };
-        assert_eq!(decide(&mut packet, &Trap(Config::default())), Verdict::Pass);
+        assert_eq!(decide(&mut packet, &Trap), Verdict::Pass);
     }
 }

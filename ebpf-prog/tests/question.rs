@@ -6,6 +6,7 @@ use ebpf_prog::{
     Malformed,
     message::{HEADER_LEN, MAX_READ, Message},
     name,
+    shape::Shape,
 };
 use hickory_proto::{
     op::Query,
@@ -17,9 +18,11 @@ use proptest::{collection::vec, prelude::*, sample::Index};
 /// What our parser makes of a datagram: the canonical name and the type.
 fn ours(datagram: &[u8]) -> Result<(Vec<u8>, u16), Malformed> {
     let (mut message, loaded) = Message::from_payload(datagram);
+    let question = message.question(loaded)?;
     let mut words = Vec::new();
-    let question = message.question(loaded, |word| words.extend(word.to_le_bytes()))?;
+    message.fold_name(question.name_len, |word| words.extend(word.to_le_bytes()));
     let name = message.name_bytes()[..question.name_len].to_vec();
+    assert_eq!(question.shape, Shape::of(&name), "the case of a name does not change its shape");
     assert_eq!(&words[..name.len()], name, "the words handed out are the name");
     assert!(words[name.len()..].iter().all(|byte| *byte == 0), "the last word is padded with zeroes");
     Ok((name, question.qtype))
@@ -128,8 +131,10 @@ proptest! {
         let loaded = datagram.len().min(MAX_READ);
         let (mut used, _) = Message::from_payload(&before);
         used.payload_mut()[..loaded].copy_from_slice(&datagram[..loaded]);
-        let read = used.question(loaded, |_| ());
-        let read = read.map(|question| (used.name_bytes()[..question.name_len].to_vec(), question.qtype));
+        let read = used.question(loaded).map(|question| {
+            used.fold_name(question.name_len, |_| ());
+            (used.name_bytes()[..question.name_len].to_vec(), question.qtype)
+        });
         prop_assert_eq!(read, ours(&datagram));
     }
 }

@@ -36,6 +36,11 @@ impl Facts {
         }
     }
 
+    /// Says what this thread lacks to load anything at all.
+    pub(super) fn missing_capability(&self) -> Option<Unavailable> {
+        (!self.capable).then(|| self.refusal(io::Error::from_raw_os_error(libc::EPERM)))
+    }
+
     fn before(&self, version: KernelVersion) -> bool {
         self.kernel.is_some_and(|kernel| kernel < version)
     }

@@ -13,14 +13,16 @@ use aya::{
 };
 use ebpf_prog::{
     Malformed as MalformedReason,
-    layout::{AddressRule, Config, Ipv4Key, Ipv6Key, Kinds, QnameKey, QnameRule, maps, programs},
+    layout::{AddressRule, Config, Ipv4Key, Ipv6Key, Kinds, Policy, QnameKey, QnameRule, maps, programs},
     object,
+    shape::Shapes,
 };
 use zerocopy::IntoBytes as _;
 
 use super::{
     diagnosis::{self, Facts, other},
     map::{Entry, RuleMap},
+    shapes::ShapeCounts,
 };
 use crate::{KernelError, Program, Unavailable, builder::Sizes};
 
@@ -39,6 +41,7 @@ pub(crate) struct Kernel {
     pub(super) qnames: RuleMap<QnameKey, QnameRule>,
     malformed: PerCpuArray<MapData, u64>,
     config: Mutex<ConfigMap>,
+    pub(super) shapes: Mutex<ShapeCounts>,
 }
 
 struct ConfigMap {
@@ -48,6 +51,10 @@ struct ConfigMap {
 
 impl Kernel {
     pub(crate) fn load(sizes: Sizes, drop_malformed: bool) -> Result<Self, Unavailable> {
+        // aya finds out once a process what the kernel can. A thread that may not even ask must not be the one to ask.
+        if let Some(reason) = Facts::gather().missing_capability() {
+            return Err(reason);
+        }
         // A map cannot have no entries at all, and the programs refer to every map: unused kinds get the smallest one.
         let mut ebpf = EbpfLoader::new()
             .btf(None)
@@ -60,7 +67,8 @@ impl Kernel {
             load_program(&mut ebpf, name)?;
         }
         let seed = [RandomState::new().hash_one(0), RandomState::new().hash_one(1)];
-        let value = Config { kinds: Kinds::NONE, drop_malformed: drop_malformed.into(), seed };
+        let policy = Policy { kinds: Kinds::NONE, drop_malformed: drop_malformed.into() };
+        let value = Config { policy, seed, shapes: Shapes::NONE };
         let kernel = Self {
             sizes,
             seed,
@@ -76,9 +84,10 @@ impl Kernel {
                     .map_err(|error| other("open the map of the configuration", error))?,
                 value,
             }),
+            shapes: Mutex::new(ShapeCounts::new()),
             ebpf,
         };
-        kernel.write_config(value).map_err(|error| other("write the configuration", error))?;
+        kernel.write_config(&value).map_err(|error| other("write the configuration", error))?;
         Ok(kernel)
     }
 
@@ -102,16 +111,23 @@ impl Kernel {
 
     /// Says which kinds of rules there are. The programs skip the others.
     pub(crate) fn set_kinds(&self, kinds: Kinds) -> Result<(), KernelError> {
-        let value = self.config.lock().unwrap_or_else(PoisonError::into_inner).value;
-        if value.kinds == kinds { Ok(()) } else { self.write_config(Config { kinds, ..value }) }
+        self.change_config(|config| config.policy.kinds = kinds)
     }
 
-    fn write_config(&self, value: Config) -> Result<(), KernelError> {
+    /// Writes the configuration, if it is another one after `change`.
+    pub(super) fn change_config(&self, change: impl FnOnce(&mut Config)) -> Result<(), KernelError> {
+        let before = self.config.lock().unwrap_or_else(PoisonError::into_inner).value;
+        let mut after = before;
+        change(&mut after);
+        if before == after { Ok(()) } else { self.write_config(&after) }
+    }
+
+    fn write_config(&self, value: &Config) -> Result<(), KernelError> {
         let mut config = self.config.lock().unwrap_or_else(PoisonError::into_inner);
         let mut bytes = [0; CONFIG_SIZE];
         bytes.copy_from_slice(value.as_bytes());
         config.map.set(0, bytes, 0).map_err(|error| map_error("write to", maps::CONFIG, error))?;
-        config.value = value;
+        config.value = *value;
         Ok(())
     }
 

@@ -39,7 +39,8 @@ impl Kernel {
                     .map_err(full(Kind::Qname, self.sizes.qnames))
                     .inspect_err(|_| drop(self.ipv6.remove(&entries.ipv6.0)))
             });
-        rest.inspect_err(|_| drop(self.ipv4.remove(&entries.ipv4.0)))
+        rest.inspect_err(|_| drop(self.ipv4.remove(&entries.ipv4.0)))?;
+        Ok(self.add_shapes(rules.iter().map(|rule| &rule.matches))?)
     }
 
     /// Removes the rules for these.
@@ -54,7 +55,8 @@ impl Kernel {
         }
         self.ipv4.remove(&ipv4)?;
         self.ipv6.remove(&ipv6)?;
-        self.qnames.remove(&qnames)
+        self.qnames.remove(&qnames)?;
+        self.remove_shapes(matches.iter())
     }
 
     /// Adds what these rules have matched in the kernel.

@@ -7,9 +7,9 @@ use std::{
 
 use aya::programs::{ProgramError, SocketFilter, socket_filter::SocketFilterError};
 use ebpf_prog::layout::programs;
-use socket2::{Domain, SockRef, Type};
+use socket2::{Domain, Protocol, SockRef, Type};
 
-use super::load::Kernel;
+use super::{load::Kernel, sys};
 use crate::AttachError;
 
 /// `struct bpf_prog` in the kernel, which is charged together with the instructions; its exact size depends on the
@@ -38,10 +38,11 @@ impl Payload {
         if domain != Domain::IPV4 && domain != Domain::IPV6 {
             return Err(AttachError::Unsupported(format!("domain {domain:?}")));
         }
-        match kind {
-            Type::DGRAM => Ok(Self::Dns),
-            Type::STREAM => Ok(Self::Opaque),
-            _ => Err(AttachError::Unsupported(format!("type {kind:?}"))),
+        let protocol = socket.protocol().map_err(AttachError::NotASocket)?;
+        match (kind, protocol) {
+            (Type::DGRAM, Some(Protocol::UDP)) => Ok(Self::Dns),
+            (Type::STREAM, Some(Protocol::TCP | Protocol::MPTCP)) => Ok(Self::Opaque),
+            _ => Err(AttachError::Unsupported(format!("type {kind:?}, protocol {protocol:?}"))),
         }
     }
 
@@ -64,7 +65,8 @@ impl Kernel {
             match error.raw_os_error() {
                 Some(libc::ENOMEM) => AttachError::OptmemMax {
                     limit: optmem_max(),
-                    needed: size_of_program(program),
+                    // The filter that the socket has is charged until the new one is in its place.
+                    needed: sys::option_memory(socket).unwrap_or(0) + size_of_program(program),
                     source: error,
                 },
                 Some(libc::EPERM) => AttachError::Locked(error),

@@ -155,3 +155,23 @@ pub(super) unsafe fn lookup<K: FromBytes, V: FromBytes>(
     }
     Ok(batch.count as usize)
 }
+
+/// How much of `net.core.optmem_max` a socket uses: `SO_MEMINFO`, since Linux 4.12.
+pub(super) fn option_memory(socket: BorrowedFd<'_>) -> Option<u64> {
+    /// `SK_MEMINFO_OPTMEM` and `SK_MEMINFO_VARS` in `linux/sock_diag.h`.
+    const OPTMEM: usize = 6;
+    const VARS: usize = 9;
+    let mut info = [0_u32; VARS];
+    let mut len = libc::socklen_t::try_from(size_of_val(&info)).ok()?;
+    // SAFETY: the kernel writes no more than `len` bytes, any of which make numbers.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_MEMINFO,
+            info.as_mut_ptr().cast(),
+            &raw mut len,
+        )
+    };
+    (result == 0).then(|| info[OPTMEM].into())
+}
