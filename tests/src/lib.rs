@@ -1,0 +1,42 @@
+//! The harness of the end-to-end tests: real sockets, real packets, the real kernel.
+//!
+//! | module | what it is for |
+//! |---|---|
+//! | [`privilege`] | skips a test, loudly, where the machine cannot run it |
+//! | [`netns`] | a network namespace for one test |
+//! | [`wire`] | a guarded UDP socket and its clients; says which packets arrive, without waiting for those that do not |
+//! | [`tcp`] | clients whose connection attempts may go unanswered |
+//! | [`tun`] | packets that are made by hand, from an interface without Ethernet headers |
+//! | [`dns`] | queries and answers, made by hickory-proto, and queries that it would not make |
+//! | [`world`] | the same test body against the kernel and against user space |
+//! | [`child`] | a test body in a process with fewer capabilities |
+//! | [`programs`] | which programs the kernel holds |
+//! | [`socket_option`] | socket options that no crate has |
+//!
+//! Whatever goes wrong in here fails the test that called it, so most functions panic.
+
+#![allow(clippy::missing_panics_doc, reason = "a panic is how a test fails")]
+
+pub mod child;
+pub mod dns;
+pub mod netns;
+pub mod privilege;
+pub mod programs;
+pub mod socket_option;
+mod sys;
+pub mod tcp;
+pub mod tun;
+pub mod wire;
+pub mod world;
+
+use ebpf_filter::{BpfFilter, Match};
+
+/// How many packets the rule for `of` has matched.
+#[track_caller]
+pub fn hits(filter: &BpfFilter, of: &Match) -> u64 {
+    let stats = filter.stats().expect("the kernel counts");
+    match stats.rules.iter().find(|entry| entry.rule.matches == *of) {
+        Some(entry) => entry.hits,
+        None => panic!("no rule for {of} in\n{stats}"),
+    }
+}
