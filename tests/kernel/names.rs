@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
-use std::net::UdpSocket;
+use std::{collections::HashMap, net::UdpSocket};
 
 use ebpf_filter::{Action, BpfFilter, Malformed, Match, Mode, QName, Qtypes, Rule};
 use ebpf_filter_tests::{
@@ -10,6 +10,7 @@ use ebpf_filter_tests::{
     hits, require_kernel,
     wire::Wire,
 };
+use ebpf_prog::shape::Shape;
 
 struct Guarded {
     filter: BpfFilter,
@@ -280,4 +281,45 @@ fn only_the_question_counts() {
     two[5] = 2;
     two.extend(&evil[12..]);
     guarded.wire.assert_passes(&guarded.client, &two);
+}
+
+/// The programs look at the shape of a name before they look it up. Names share shapes.
+#[test]
+fn names_of_one_shape_do_not_hinder_each_other() {
+    require_kernel!();
+    let guarded = Guarded::new();
+    let mut of_shape = HashMap::<_, Vec<_>>::new();
+    let three = (0..)
+        .find_map(|number| {
+            let name = wire_name(&[format!("host-{number}").as_bytes(), b"example"]);
+            let alike = of_shape.entry(Shape::of(&name).index()).or_default();
+            alike.push(name);
+            (alike.len() == 3).then(|| alike.clone())
+        })
+        .unwrap();
+    let [one, other, third] = &three[..] else { unreachable!() };
+    let unblock = |name: &[u8], qtypes| {
+        guarded.filter.unblock_qname(&QName::from_wire(name).unwrap(), qtypes).unwrap();
+    };
+
+    guarded.block(one);
+    guarded.block(other);
+    guarded.filter.block_qname(&QName::from_wire(other).unwrap(), Qtypes::Only(1)).unwrap();
+    guarded.assert_drops(one);
+    guarded.assert_drops(other);
+    guarded.assert_passes(third);
+
+    unblock(one, Qtypes::All);
+    guarded.assert_passes(one);
+    guarded.assert_drops(other);
+
+    unblock(other, Qtypes::All);
+    guarded.assert_drops(other);
+
+    // A rule that is refused leaves the others as they were.
+    assert!(guarded.filter.block_qname(&QName::from_wire(other).unwrap(), Qtypes::Only(1)).is_err());
+    guarded.assert_drops(other);
+
+    unblock(other, Qtypes::Only(1));
+    guarded.assert_passes(other);
 }

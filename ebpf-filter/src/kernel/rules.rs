@@ -21,6 +21,13 @@ struct Entries {
 impl Kernel {
     /// Adds all of these rules, or none.
     pub(crate) fn insert(&self, rules: &[Rule]) -> Result<(), RuleError> {
+        let matches = || rules.iter().map(|rule| &rule.matches);
+        // First the shapes: one too many costs a lookup, one too few would let a name through.
+        self.add_shapes(matches())?;
+        self.add(rules).inspect_err(|_| drop(self.remove_shapes(matches())))
+    }
+
+    fn add(&self, rules: &[Rule]) -> Result<(), RuleError> {
         let entries = self.entries(rules);
         let full = |kind, max| {
             move |error: KernelError| match error.source.raw_os_error() {
@@ -39,8 +46,7 @@ impl Kernel {
                     .map_err(full(Kind::Qname, self.sizes.qnames))
                     .inspect_err(|_| drop(self.ipv6.remove(&entries.ipv6.0)))
             });
-        rest.inspect_err(|_| drop(self.ipv4.remove(&entries.ipv4.0)))?;
-        Ok(self.add_shapes(rules.iter().map(|rule| &rule.matches))?)
+        rest.inspect_err(|_| drop(self.ipv4.remove(&entries.ipv4.0)))
     }
 
     /// Removes the rules for these.
