@@ -49,6 +49,16 @@ struct ConfigMap {
     value: Config,
 }
 
+impl ConfigMap {
+    fn write(&mut self, value: &Config) -> Result<(), KernelError> {
+        let mut bytes = [0; CONFIG_SIZE];
+        bytes.copy_from_slice(value.as_bytes());
+        self.map.set(0, bytes, 0).map_err(|error| map_error("write to", maps::CONFIG, error))?;
+        self.value = *value;
+        Ok(())
+    }
+}
+
 impl Kernel {
     pub(crate) fn load(sizes: Sizes, drop_malformed: bool) -> Result<Self, Unavailable> {
         // aya finds out once a process what the kernel can. A thread that may not even ask must not be the one to ask.
@@ -69,7 +79,14 @@ impl Kernel {
         let seed = [RandomState::new().hash_one(0), RandomState::new().hash_one(1)];
         let policy = Policy { kinds: Kinds::NONE, drop_malformed: drop_malformed.into() };
         let value = Config { policy, seed, shapes: Shapes::NONE };
-        let kernel = Self {
+        let mut config = ConfigMap {
+            map: take(&mut ebpf, maps::CONFIG)?
+                .try_into()
+                .map_err(|error| other("open the map of the configuration", error))?,
+            value,
+        };
+        config.write(&value).map_err(|error| other("write the configuration", error))?;
+        Ok(Self {
             sizes,
             seed,
             ipv4: rule_map(&mut ebpf, maps::IPV4)?,
@@ -78,17 +95,10 @@ impl Kernel {
             malformed: take(&mut ebpf, maps::MALFORMED)?
                 .try_into()
                 .map_err(|error| other("open the map of counters", error))?,
-            config: Mutex::new(ConfigMap {
-                map: take(&mut ebpf, maps::CONFIG)?
-                    .try_into()
-                    .map_err(|error| other("open the map of the configuration", error))?,
-                value,
-            }),
+            config: Mutex::new(config),
             shapes: Mutex::new(ShapeCounts::new()),
             ebpf,
-        };
-        kernel.write_config(&value).map_err(|error| other("write the configuration", error))?;
-        Ok(kernel)
+        })
     }
 
     pub(crate) fn programs(&self) -> Vec<Program> {
@@ -116,19 +126,10 @@ impl Kernel {
 
     /// Writes the configuration, if it is another one after `change`.
     pub(super) fn change_config(&self, change: impl FnOnce(&mut Config)) -> Result<(), KernelError> {
-        let before = self.config.lock().unwrap_or_else(PoisonError::into_inner).value;
-        let mut after = before;
-        change(&mut after);
-        if before == after { Ok(()) } else { self.write_config(&after) }
-    }
-
-    fn write_config(&self, value: &Config) -> Result<(), KernelError> {
         let mut config = self.config.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut bytes = [0; CONFIG_SIZE];
-        bytes.copy_from_slice(value.as_bytes());
-        config.map.set(0, bytes, 0).map_err(|error| map_error("write to", maps::CONFIG, error))?;
-        config.value = *value;
-        Ok(())
+        let mut after = config.value;
+        change(&mut after);
+        if config.value == after { Ok(()) } else { config.write(&after) }
     }
 
     /// Messages that could not be read, by reason, on all CPUs.
