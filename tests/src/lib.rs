@@ -3,10 +3,13 @@
 //! | module | what it is for |
 //! |---|---|
 //! | [`privilege`] | skips a test, loudly, where the machine cannot run it |
-//! | [`netns`] | a network namespace for one test |
+//! | [`netns`] | a network namespace for one test, and others beside it |
 //! | [`wire`] | a guarded UDP socket and its clients; says which packets arrive, without waiting for those that do not |
 //! | [`tcp`] | clients whose connection attempts may go unanswered |
-//! | [`tun`] | packets that are made by hand, from an interface without Ethernet headers |
+//! | [`packet`], [`headers`] | packets that are made by hand, with headers that few senders use |
+//! | [`tun`] | an interface from which such packets come, with or without Ethernet headers |
+//! | [`gate`] | guarded sockets behind it |
+//! | [`link`] | a link to another namespace: tunnels and VLANs |
 //! | [`dns`] | queries and answers, made by hickory-proto, and queries that it would not make |
 //! | [`world`] | the same test body against the kernel and against user space |
 //! | [`child`] | a test body in a process with fewer capabilities |
@@ -19,7 +22,11 @@
 
 pub mod child;
 pub mod dns;
+pub mod gate;
+pub mod headers;
+pub mod link;
 pub mod netns;
+pub mod packet;
 pub mod privilege;
 pub mod programs;
 pub mod socket_option;

@@ -1,15 +1,18 @@
-//! A network namespace for one test: its own loopback interface, addresses and sysctls.
+//! A network namespace for one test: its own loopback interface, addresses and sysctls. And others beside it.
 
 use std::{
     fmt::Display,
-    fs,
+    fs::{self, File},
     io::Write as _,
     net::UdpSocket,
+    os::fd::{AsFd as _, AsRawFd as _},
     panic,
-    process::{Command, Stdio},
+    process::{self, Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
+
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::sys;
 
@@ -30,18 +33,56 @@ pub const CLIENT4: &str = "192.0.2.2";
 ///
 /// Needs `CAP_SYS_ADMIN` and `CAP_NET_ADMIN`.
 pub fn run<T: Send>(test: impl FnOnce() -> T + Send) -> T {
+    on_a_thread(|| {
+        sys::enter_new_network_namespace().expect("a new network namespace");
+        ip("link set lo up");
+        add_addresses(&[SERVER4, CLIENT4, SERVER6, CLIENT6]);
+        test()
+    })
+}
+
+/// A namespace beside that of the test. It is gone with this and the last socket in it.
+#[derive(Debug)]
+pub struct Namespace(File);
+
+impl Namespace {
+    /// A new one, with nothing but a loopback interface.
+    ///
+    /// Needs `CAP_SYS_ADMIN` and `CAP_NET_ADMIN`.
+    pub fn new() -> Self {
+        on_a_thread(|| {
+            sys::enter_new_network_namespace().expect("a new network namespace");
+            ip("link set lo up");
+            Self(File::open("/proc/thread-self/ns/net").expect("the namespace of this thread"))
+        })
+    }
+
+    /// Runs `task` in this namespace. A socket that it makes stays there, and can be used from anywhere.
+    pub fn enter<T: Send>(&self, task: impl FnOnce() -> T + Send) -> T {
+        on_a_thread(|| {
+            move_into_link_name_space(self.0.as_fd(), Some(LinkNameSpaceType::Network))
+                .expect("a thread may change its namespace");
+            task()
+        })
+    }
+
+    /// What ip(8) takes for its name.
+    pub fn path(&self) -> String {
+        format!("/proc/{}/fd/{}", process::id(), self.0.as_raw_fd())
+    }
+}
+
+impl Default for Namespace {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Runs `task` on a thread of its own, which has the name of this one.
+fn on_a_thread<T: Send>(task: impl FnOnce() -> T + Send) -> T {
     let name = thread::current().name().unwrap_or("netns").to_owned();
     let outcome = thread::scope(|scope| {
-        thread::Builder::new()
-            .name(name)
-            .spawn_scoped(scope, || {
-                sys::enter_new_network_namespace().expect("a new network namespace");
-                ip("link set lo up");
-                add_addresses(&[SERVER4, CLIENT4, SERVER6, CLIENT6]);
-                test()
-            })
-            .expect("a thread")
-            .join()
+        thread::Builder::new().name(name).spawn_scoped(scope, task).expect("a thread").join()
     });
     outcome.unwrap_or_else(|payload| panic::resume_unwind(payload))
 }

@@ -52,9 +52,13 @@ pub fn granted(needed: CapabilitySet, module: &str, line: u32) -> bool {
     let test = thread.name().unwrap_or("a test");
     let message = format!("!!! SKIPPED: {test} ({module}:{line}) needs {}", missing.join(" and "));
     assert!(env::var_os(REQUIRE).is_none_or(|value| value != "1"), "{message}, and {REQUIRE} is 1");
-    // Not `eprintln`, which is captured for tests that pass.
-    drop(writeln!(io::stderr(), "{message}"));
+    say(&message);
     false
+}
+
+/// Writes a line to standard error, also for tests that pass: `eprintln` is captured then.
+pub(crate) fn say(message: &str) {
+    drop(writeln!(io::stderr(), "{message}"));
 }
 
 /// What this thread may do. `CAP_SYS_ADMIN` stands for `CAP_BPF` as well, see capabilities(7).

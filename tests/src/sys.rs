@@ -34,8 +34,9 @@ pub(crate) fn set_option(socket: &impl AsFd, option: libc::c_int, value: libc::c
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Creates the interface `name` without Ethernet headers. What is written to the file arrives from it.
-pub(crate) fn create_tun(name: &str) -> io::Result<File> {
+/// Creates the interface `name`, of the kind `IFF_TUN` (without Ethernet headers) or `IFF_TAP` (with). What is written to
+/// the file arrives from it, and what is sent there can be read.
+pub(crate) fn create_tun(name: &str, kind: libc::c_int) -> io::Result<File> {
     let tun = OpenOptions::new().read(true).write(true).open("/dev/net/tun")?;
     // SAFETY: all zeroes make a valid request.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
@@ -43,7 +44,7 @@ pub(crate) fn create_tun(name: &str) -> io::Result<File> {
         *to = from.cast_signed();
     }
     request.ifr_ifru.ifru_flags =
-        libc::c_short::try_from(libc::IFF_TUN | libc::IFF_NO_PI).map_err(io::Error::other)?;
+        libc::c_short::try_from(kind | libc::IFF_NO_PI).map_err(io::Error::other)?;
     // SAFETY: the kernel reads and writes one request.
     let result = unsafe { libc::ioctl(tun.as_raw_fd(), libc::TUNSETIFF, &raw mut request) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(tun) }

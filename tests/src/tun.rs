@@ -1,79 +1,107 @@
-//! Packets made by hand, which arrive from an interface without Ethernet headers, as from a tunnel.
+//! An interface from which packets come that the test has made, and where it reads what the kernel sends.
 
 use std::{
     fs::File,
-    io::Write as _,
-    net::{Ipv4Addr, Ipv6Addr},
+    io::{Read as _, Write as _},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    time::{Duration, Instant},
 };
 
-use crate::{netns, sys};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-const UDP: u8 = 17;
-const HOP_BY_HOP: u8 = 0;
+use crate::{
+    netns,
+    packet::{self, Segment},
+    sys,
+};
 
-/// An interface from which packets come that the test has written. Needs a network namespace of the test's own.
+/// How long a packet that has to come may take. Only a test that fails waits for it.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// An address behind the interface.
+pub const CLIENT4: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
+/// Another one, for a client that is blocked.
+pub const BLOCKED4: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 2);
+/// An address behind the interface.
+pub const CLIENT6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 1);
+/// Another one, for a client that is blocked.
+pub const BLOCKED6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 2);
+
+/// The Ethernet address of the interface, if it has one.
+const HERE: [u8; 6] = [2, 0, 0, 0, 0, 1];
+/// The Ethernet address of whoever is behind it.
+const THERE: [u8; 6] = [2, 0, 0, 0, 0, 2];
+
+const ETHERNET_HEADER: usize = 14;
+
+/// The interface. Needs a network namespace of the test's own.
 #[derive(Debug)]
-pub struct Tun(File);
+pub struct Tun {
+    file: File,
+    /// The length of what the kernel puts in front of the packets that it sends.
+    link_header: usize,
+}
 
 impl Tun {
-    /// Creates the interface, and brings it up. Answers to addresses in 198.51.100.0/24 and `2001:db8:1::/64` go there.
+    /// Creates the interface tun0, without Ethernet headers, and brings it up. Answers to addresses in 198.51.100.0/24 and
+    /// `2001:db8:1::/64` go there.
     #[track_caller]
     pub fn new() -> Self {
-        let tun = sys::create_tun("tun0").expect("the kernel has tun interfaces");
+        let file = sys::create_tun("tun0", libc::IFF_TUN).expect("the kernel has tun interfaces");
         netns::ip("link set tun0 up\nroute add 198.51.100.0/24 dev tun0\nroute add 2001:db8:1::/64 dev tun0");
-        Self(tun)
+        Self { file, link_header: 0 }
     }
 
-    /// A UDP datagram over IPv4, with these options in its header: a multiple of four bytes.
+    /// Creates the interface tap0, with Ethernet headers, and else does the same.
     #[track_caller]
-    pub fn send4(
-        &self,
-        (source, source_port): (Ipv4Addr, u16),
-        (destination, port): (Ipv4Addr, u16),
-        options: &[u8],
-        payload: &[u8],
-    ) {
-        let header_words = u8::try_from(5 + options.len() / 4).expect("options fit");
-        let udp = udp(source_port, port, payload);
-        let total = u16::try_from(20 + options.len() + udp.len()).expect("the packet fits");
-        let mut header = vec![0x40 | header_words, 0];
-        header.extend(total.to_be_bytes());
-        header.extend([0, 1, 0, 0, 64, UDP, 0, 0]);
-        header.extend(source.octets());
-        header.extend(destination.octets());
-        header.extend(options);
-        let checksum = checksum(&header);
-        header[10..12].copy_from_slice(&checksum.to_be_bytes());
-        // Without a checksum of its own, as UDP over IPv4 may be.
-        self.write(&[header, udp].concat());
+    pub fn with_ethernet() -> Self {
+        let file = sys::create_tun("tap0", libc::IFF_TAP).expect("the kernel has tap interfaces");
+        let ethernet = |address: [u8; 6]| address.map(|byte| format!("{byte:02x}")).join(":");
+        let mut commands = vec![
+            format!("link set tap0 address {} up", ethernet(HERE)),
+            "route add 198.51.100.0/24 dev tap0".to_owned(),
+            "route add 2001:db8:1::/64 dev tap0".to_owned(),
+        ];
+        for address in [CLIENT4.into(), BLOCKED4.into(), CLIENT6.into(), BLOCKED6.into()] as [IpAddr; 4] {
+            commands.push(format!("neigh add {address} lladdr {} dev tap0", ethernet(THERE)));
+        }
+        netns::ip(&commands.join("\n"));
+        Self { file, link_header: ETHERNET_HEADER }
     }
 
-    /// A UDP datagram over IPv6, with or without an extension header in front of it.
+    /// A packet arrives, and the kernel has handed it on when this returns. From an interface with Ethernet headers it has
+    /// these VLAN tags: see [`packet::frame`].
     #[track_caller]
-    pub fn send6(
-        &self,
-        (source, source_port): (Ipv6Addr, u16),
-        (destination, port): (Ipv6Addr, u16),
-        extended: bool,
-        payload: &[u8],
-    ) {
-        let mut udp = udp(source_port, port, payload);
-        let len = u16::try_from(udp.len()).expect("the packet fits").to_be_bytes();
-        let pseudo = [&source.octets()[..], &destination.octets(), &len, &[0, UDP], &udp].concat();
-        udp[6..8].copy_from_slice(&checksum(&pseudo).to_be_bytes());
-        // Hop-by-hop options: PadN over the rest of eight bytes.
-        let extension: &[u8] = if extended { &[UDP, 0, 1, 4, 0, 0, 0, 0] } else { &[] };
-        let total = u16::try_from(extension.len() + udp.len()).expect("the packet fits");
-        let mut header = vec![0x60, 0, 0, 0];
-        header.extend(total.to_be_bytes());
-        header.extend([if extended { HOP_BY_HOP } else { UDP }, 64]);
-        header.extend(source.octets());
-        header.extend(destination.octets());
-        self.write(&[&header, extension, &udp].concat());
+    pub fn send(&self, tags: &[(u16, u16)], packet: &[u8]) {
+        if self.link_header == 0 {
+            assert_eq!(tags, [], "tags are part of Ethernet");
+            self.write(packet);
+        } else {
+            self.write(&packet::frame(THERE, HERE, tags, packet));
+        }
     }
 
-    fn write(&self, packet: &[u8]) {
-        (&self.0).write_all(packet).expect("the interface is up");
+    /// The next TCP segment that the kernel sends, with the ports from which and to which it goes.
+    #[track_caller]
+    pub fn receive_tcp(&self) -> ((u16, u16), Segment) {
+        let start = Instant::now();
+        loop {
+            let left = PATIENCE.saturating_sub(start.elapsed());
+            let mut waiting = [PollFd::new(&self.file, PollFlags::IN)];
+            let timeout = Timespec::try_from(left).expect("a few seconds");
+            let ready = poll(&mut waiting, Some(&timeout)).expect("an interface can be waited for");
+            assert_ne!(ready, 0, "the kernel sends no TCP segment");
+            let mut bytes = [0; 2048];
+            let len = (&self.file).read(&mut bytes).expect("the interface is up");
+            // The kernel also asks for neighbours and routers.
+            if let Some(segment) = packet::read_tcp(&bytes[self.link_header..len]) {
+                return segment;
+            }
+        }
+    }
+
+    fn write(&self, bytes: &[u8]) {
+        (&self.file).write_all(bytes).expect("the interface is up");
     }
 }
 
@@ -81,23 +109,4 @@ impl Default for Tun {
     fn default() -> Self {
         Self::new()
     }
-}
-
-fn udp(source_port: u16, port: u16, payload: &[u8]) -> Vec<u8> {
-    let len = u16::try_from(8 + payload.len()).expect("the packet fits");
-    let mut udp = [source_port, port, len, 0].map(u16::to_be_bytes).concat();
-    udp.extend(payload);
-    udp
-}
-
-/// RFC 1071.
-fn checksum(bytes: &[u8]) -> u16 {
-    let mut sum: u32 = bytes
-        .chunks(2)
-        .map(|pair| u32::from(pair[0]) << 8 | u32::from(pair.get(1).copied().unwrap_or(0)))
-        .sum();
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    !u16::try_from(sum).expect("folded to 16 bits")
 }

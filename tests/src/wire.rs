@@ -35,10 +35,17 @@ impl Wire {
     /// From now on this thread stays on its CPU, or packets might overtake each other.
     #[track_caller]
     pub fn new(server: UdpSocket, bystander: IpAddr) -> Self {
+        let marker = client(bystander, server.local_addr().expect("it is bound"));
+        Self::with_marker(server, marker)
+    }
+
+    /// The markers come from this socket, which is connected to `server`, and take the way that they share with whatever
+    /// the test sends. Else as [`Wire::new`].
+    #[track_caller]
+    pub fn with_marker(server: UdpSocket, marker: UdpSocket) -> Self {
         let mut here = CpuSet::new();
         here.set(sched_getcpu());
         sched_setaffinity(None, &here).expect("a thread may stay where it is");
-        let marker = client(bystander, server.local_addr().expect("it is bound"));
         Self { server, marker, markers: Cell::new(0) }
     }
 
