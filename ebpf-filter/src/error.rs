@@ -12,6 +12,9 @@ pub enum BuildError {
     /// to change; [`Mode::Prefer`](crate::Mode::Prefer) would enforce them in user space instead.
     #[error("the kernel cannot enforce the rules")]
     Kernel(#[source] Arc<Unavailable>),
+    /// There is not as much memory as the rules need.
+    #[error("there is not enough memory for so many rules: choose smaller sizes")]
+    Memory,
 }
 
 /// Why the kernel cannot enforce the rules.
@@ -153,6 +156,15 @@ pub enum RuleError {
         kind: Kind,
         /// The size of its map.
         max: u32,
+    },
+    /// The memory for long names is used up: there is room for 4096 names of any length, and beyond that for 48 bytes each.
+    #[error(
+        "no room for the name of {of}: the names are too long on average; remove some, or build the filter with a larger {}",
+        .of.kind().setting()
+    )]
+    NamesTooLong {
+        /// What the rule was to match.
+        of: Match,
     },
     /// The kernel failed.
     #[error("the kernel cannot change its rules")]

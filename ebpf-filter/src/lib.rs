@@ -48,6 +48,7 @@
 #![deny(unsafe_code)]
 
 mod builder;
+mod clock;
 mod engine;
 mod error;
 mod filter;
@@ -56,18 +57,21 @@ pub mod hickory;
 mod kernel;
 mod qname;
 mod query;
+mod reaper;
 mod rule;
+mod sizes;
 mod stats;
 mod status;
 
 pub use builder::{BpfFilterBuilder, Malformed, Mode};
-pub use ebpf_prog::{Malformed as MalformedReason, decision::Verdict, layout::Action};
+pub use ebpf_prog::{Malformed as MalformedReason, decision::Verdict, rule::Action};
 pub use error::{AttachError, BuildError, KernelError, RuleError, Unavailable};
 pub use filter::BpfFilter;
+pub use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 pub use qname::{QName, QNameError};
 pub use query::Query;
 pub use rule::{Kind, Match, Qtypes, Rule};
-pub use stats::{RuleStats, Stats};
+pub use stats::{Retired, RuleStats, Selection, Stats};
 pub use status::{Enforcement, Program, Status};
 
 #[cfg(doctest)]

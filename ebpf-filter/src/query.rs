@@ -1,12 +1,11 @@
 //! A query as the server sees it, for the decision in user space.
 
-use std::{mem::MaybeUninit, net::IpAddr};
+use std::net::IpAddr;
 
 use ebpf_prog::{
     Malformed as MalformedReason,
     decision::{Family, Packet, Sourced},
-    layout::{Ipv4Key, Ipv6Key},
-    message::Message,
+    message::{HEADER_LEN, Message},
 };
 
 use crate::QName;
@@ -69,17 +68,18 @@ impl Sourced for Source {
         }
     }
 
-    fn ipv4_source<'a>(&self, room: &'a mut MaybeUninit<Ipv4Key>) -> Option<&'a Ipv4Key> {
+    fn ipv4_source(&self) -> Option<u64> {
         match self.0 {
-            IpAddr::V4(address) => Some(room.write(address.into())),
+            IpAddr::V4(address) => Some(address.to_bits().into()),
             IpAddr::V6(_) => None,
         }
     }
 
-    fn ipv6_source<'a>(&self, room: &'a mut MaybeUninit<Ipv6Key>) -> Option<&'a Ipv6Key> {
+    #[allow(clippy::cast_possible_truncation, reason = "the halves")]
+    fn ipv6_source(&self) -> Option<[u64; 2]> {
         match self.0 {
             IpAddr::V4(_) => None,
-            IpAddr::V6(address) => Some(room.write(address.into())),
+            IpAddr::V6(address) => Some([(address.to_bits() >> 64) as u64, address.to_bits() as u64]),
         }
     }
 }
@@ -103,17 +103,20 @@ impl Sourced for Datagram {
         self.source.is(family)
     }
 
-    fn ipv4_source<'a>(&self, room: &'a mut MaybeUninit<Ipv4Key>) -> Option<&'a Ipv4Key> {
-        self.source.ipv4_source(room)
+    fn ipv4_source(&self) -> Option<u64> {
+        self.source.ipv4_source()
     }
 
-    fn ipv6_source<'a>(&self, room: &'a mut MaybeUninit<Ipv6Key>) -> Option<&'a Ipv6Key> {
-        self.source.ipv6_source(room)
+    fn ipv6_source(&self) -> Option<[u64; 2]> {
+        self.source.ipv6_source()
     }
 }
 
 impl Packet for Datagram {
     fn message(&mut self) -> Result<(&mut Message, usize), MalformedReason> {
+        if self.loaded < HEADER_LEN {
+            return Err(MalformedReason::TooShort);
+        }
         Ok((&mut self.message, self.loaded))
     }
 }

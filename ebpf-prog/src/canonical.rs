@@ -3,6 +3,8 @@
 use crate::{
     malformed::Malformed,
     message::{HEADER_LEN, Message},
+    rule::Seed,
+    turns::Plain,
 };
 
 /// A name in canonical form: lower case, uncompressed (RFC 4034 §6.2).
@@ -16,7 +18,7 @@ impl CanonicalName {
     /// The name in wire form, its root label included.
     #[must_use]
     pub fn as_wire(&self) -> &[u8] {
-        &self.message.name_bytes()[..self.len]
+        &self.message.canonical_bytes()[..self.len]
     }
 }
 
@@ -31,6 +33,7 @@ pub fn canonical(wire: &[u8]) -> Result<CanonicalName, Malformed> {
     let available = wire.len().min(room.len());
     room[..available].copy_from_slice(&wire[..available]);
     let len = message.walk(available)?.name_len;
-    message.fold_name(len, |_| ());
+    message.start_suffixes::<Plain>(len);
+    message.canonicalize::<Plain>(Seed::new(0, 0));
     Ok(CanonicalName { message, len })
 }

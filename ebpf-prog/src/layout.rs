@@ -1,65 +1,52 @@
-//! Keys and values of the maps: the native format.
-//!
-//! Addresses are byte arrays in network order; counters and numbers are in the host's order, as both sides run on
-//! the same machine. Padding is explicit and zero. User space moves these types as bytes, the kernel by pointer.
-
-use core::net::{Ipv4Addr, Ipv6Addr};
+//! What the programs and their loader call things, and what the programs read first.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use crate::{malformed::Malformed, shape::Shapes};
+use crate::lengths::Lengths;
 
 /// Names of the maps in the object, as `bpftool map` shows them.
 pub mod maps {
-    /// One [`Config`](super::Config): the memory of a variable of the programs.
-    pub const CONFIG: &str = ".bss";
-    /// [`Ipv4Key`](super::Ipv4Key) to [`AddressRule`](super::AddressRule).
+    /// One [`Policy`](super::Policy): the memory of a variable of the programs.
+    pub const POLICY: &str = ".bss";
+    /// One [`Control`](super::Control).
+    pub const CONTROL: &str = "CONTROL";
+    /// A table of [`Ipv4Node`](crate::rule::Ipv4Node).
     pub const IPV4: &str = "IPV4";
-    /// [`Ipv6Key`](super::Ipv6Key) to [`AddressRule`](super::AddressRule).
+    /// A table of [`Ipv6Node`](crate::rule::Ipv6Node).
     pub const IPV6: &str = "IPV6";
-    /// [`QnameKey`](super::QnameKey) to [`QnameRule`](super::QnameRule).
-    pub const QNAMES: &str = "QNAMES";
+    /// A table of [`Ipv4Node`](crate::rule::Ipv4Node).
+    pub const RANGES4: &str = "RANGES4";
+    /// A table of [`Ipv6Node`](crate::rule::Ipv6Node).
+    pub const RANGES6: &str = "RANGES6";
+    /// A table of [`NameNode`](crate::names::NameNode).
+    pub const NAMES: &str = "NAMES";
+    /// [`Block`](crate::names::Block)s.
+    pub const BLOCKS: &str = "BLOCKS";
+    /// Words of a bitmap of [`Shape`](crate::shape::Shape)s.
+    pub const SIEVE: &str = "SIEVE";
     /// One counter a [`Malformed`](crate::Malformed) reason and CPU.
     pub const MALFORMED: &str = "MALFORMED";
 }
 
-/// Names of the programs in the object.
+/// Names of the programs in the object, and of their load-time constants.
 pub mod programs {
     /// Sources and names: for UDP sockets that receive plain DNS.
     pub const FULL: &str = "dns_full";
     /// Sources only: for TCP sockets, and datagrams that do not start with a DNS header.
     pub const ADDRESS_ONLY: &str = "dns_address";
-    /// Load-time constant: where the DNS header starts, counted from the start of the data that a program sees.
+    /// Where the DNS header starts, counted from the start of the data that a program sees.
     pub const PAYLOAD_OFFSET: &str = "PAYLOAD_OFFSET";
+    /// The two numbers of a [`Seed`](crate::rule::Seed).
+    pub const SEED: [&str; 2] = ["SEED_ONE", "SEED_OTHER"];
+    /// [`Slots::shift`](crate::table::Slots::shift) of the tables, in the order of [`TABLES`](super::TABLES).
+    pub const SHIFTS: [&str; 5] =
+        ["IPV4_SHIFT", "IPV6_SHIFT", "RANGES4_SHIFT", "RANGES6_SHIFT", "NAMES_SHIFT"];
+    /// The same of the sieve, for the numbers of its bits.
+    pub const SIEVE_SHIFT: &str = "SIEVE_SHIFT";
 }
 
-/// Stands for every type where a rule names the type of the question.
-pub const ALL_QTYPES: u32 = 0x1_0000;
-
-/// What a rule does with the packets that it matches.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(u8)]
-pub enum Action {
-    /// Let the packet through and stop looking.
-    Pass = 0,
-    /// Discard the packet.
-    Drop = 1,
-    /// Count the packet and go on looking.
-    Count = 2,
-}
-
-impl Action {
-    /// The action of a value in a map; what no version ever wrote lets the packet through.
-    #[inline(always)]
-    #[must_use]
-    pub const fn from_byte(byte: u8) -> Self {
-        match byte {
-            1 => Self::Drop,
-            2 => Self::Count,
-            _ => Self::Pass,
-        }
-    }
-}
+/// The tables.
+pub const TABLES: [&str; 5] = [maps::IPV4, maps::IPV6, maps::RANGES4, maps::RANGES6, maps::NAMES];
 
 /// Which kinds of rules exist. A kind that does not costs a packet nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -77,8 +64,24 @@ impl Kinds {
     pub const QNAME_ONE_TYPE: Self = Self(1 << 2);
     /// Exact names, every type.
     pub const QNAME_ALL_TYPES: Self = Self(1 << 3);
+    /// Ranges of IPv4 sources.
+    pub const RANGES4: Self = Self(1 << 4);
+    /// Ranges of IPv6 sources.
+    pub const RANGES6: Self = Self(1 << 5);
+    /// Suffixes of names, one type each.
+    pub const SUFFIX_ONE_TYPE: Self = Self(1 << 6);
+    /// Suffixes of names, every type.
+    pub const SUFFIX_ALL_TYPES: Self = Self(1 << 7);
+    /// IPv4 sources.
+    pub const SOURCES4: Self = Self::IPV4.and(Self::RANGES4);
+    /// IPv6 sources.
+    pub const SOURCES6: Self = Self::IPV6.and(Self::RANGES6);
     /// Exact names.
-    pub const QNAMES: Self = Self(Self::QNAME_ONE_TYPE.0 | Self::QNAME_ALL_TYPES.0);
+    pub const QNAMES: Self = Self::QNAME_ONE_TYPE.and(Self::QNAME_ALL_TYPES);
+    /// Suffixes of names.
+    pub const SUFFIXES: Self = Self::SUFFIX_ONE_TYPE.and(Self::SUFFIX_ALL_TYPES);
+    /// Names.
+    pub const NAMES: Self = Self::QNAMES.and(Self::SUFFIXES);
 
     /// Whether there are rules of any of these kinds.
     #[inline(always)]
@@ -94,133 +97,52 @@ impl Kinds {
     }
 }
 
-/// What a decision asks first.
+/// What a decision asks first. In one word, which is read at once, and which the verifier lets a program keep on its
+/// stack where a pointer was before.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-pub struct Policy {
+#[repr(transparent)]
+pub struct Policy(u64);
+
+impl Policy {
+    const DROP_MALFORMED: u64 = 1 << 32;
+
+    /// The kinds of rules in use, and whether malformed messages are dropped.
+    #[must_use]
+    pub const fn new(kinds: Kinds, drop_malformed: bool) -> Self {
+        Self(kinds.0 as u64 | if drop_malformed { Self::DROP_MALFORMED } else { 0 })
+    }
+
     /// The kinds of rules in use.
-    pub kinds: Kinds,
-    /// 1 if malformed messages are dropped, else 0.
-    pub drop_malformed: u32,
-}
-
-/// What the programs read of the filter, besides its rules.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-pub struct Config {
-    /// What a decision asks first.
-    pub policy: Policy,
-    /// Seed of the name hash.
-    pub seed: [u64; 2],
-    /// The shapes of the names that have rules.
-    pub shapes: Shapes,
-}
-
-/// Key of a rule for one IPv4 source.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C, align(4))]
-pub struct Ipv4Key([u8; 4]);
-
-impl Ipv4Key {
-    /// The address.
-    #[must_use]
-    pub const fn address(self) -> Ipv4Addr {
-        let [a, b, c, d] = self.0;
-        Ipv4Addr::new(a, b, c, d)
-    }
-}
-
-impl From<Ipv4Addr> for Ipv4Key {
-    fn from(address: Ipv4Addr) -> Self {
-        Self(address.octets())
-    }
-}
-
-/// Key of a rule for one IPv6 source.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C, align(8))]
-pub struct Ipv6Key([u8; 16]);
-
-impl Ipv6Key {
-    /// The address.
-    #[must_use]
-    pub const fn address(self) -> Ipv6Addr {
-        Ipv6Addr::from_bits(u128::from_be_bytes(self.0))
-    }
-}
-
-impl From<Ipv6Addr> for Ipv6Key {
-    fn from(address: Ipv6Addr) -> Self {
-        Self(address.octets())
-    }
-}
-
-/// Key of a rule for one name and one or all types: a hash of both.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-pub struct QnameKey {
-    high: u64,
-    low: u64,
-}
-
-impl QnameKey {
     #[inline(always)]
-    pub(crate) const fn new(high: u64, low: u64) -> Self {
-        Self { high, low }
-    }
-}
-
-/// A rule for one source.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-pub struct AddressRule {
-    /// Packets that matched.
-    pub hits: u64,
-    /// An [`Action`].
-    pub action: u8,
-    padding: [u8; 7],
-}
-
-impl AddressRule {
-    /// A rule that has matched nothing yet.
     #[must_use]
-    pub const fn new(action: Action) -> Self {
-        Self { hits: 0, action: action as u8, padding: [0; 7] }
+    #[allow(clippy::cast_possible_truncation, reason = "the lower half")]
+    pub const fn kinds(self) -> Kinds {
+        Kinds(self.0 as u32)
     }
-}
 
-/// A rule for one name and one or all types.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-pub struct QnameRule {
-    /// Packets that matched.
-    pub hits: u64,
-    /// [`ALL_QTYPES`] or a type.
-    pub qtypes: u32,
-    /// An [`Action`].
-    pub action: u8,
-    padding: [u8; 3],
-    /// The canonical name, zero-padded.
-    pub name: [u64; 32],
-}
-
-impl QnameRule {
-    /// A rule that has matched nothing yet, for a canonical name in wire form. What is behind the 255th byte of it is
-    /// cut off.
+    /// Whether messages are read at all: if there are rules for names, or malformed ones are dropped. One question, and not
+    /// two, so that the compiler does not make a copy of the program for each answer.
+    #[inline(always)]
     #[must_use]
-    pub fn new(name: &[u8], qtypes: u32, action: Action) -> Self {
-        let mut bytes = [0; 256];
-        for (to, from) in bytes[..crate::name::MAX_LEN].iter_mut().zip(name) {
-            *to = *from;
-        }
-        Self { hits: 0, qtypes, action: action as u8, padding: [0; 3], name: zerocopy::transmute!(bytes) }
+    pub const fn reads_messages(self) -> bool {
+        self.0 & (Kinds::NAMES.0 as u64 | Self::DROP_MALFORMED) != 0
+    }
+
+    /// Whether malformed messages are dropped.
+    #[inline(always)]
+    #[must_use]
+    pub const fn drops_malformed(self) -> bool {
+        self.0 & Self::DROP_MALFORMED != 0
     }
 }
 
-const _: () = {
-    assert!(size_of::<Config>() == 24 + 512);
-    assert!(size_of::<Ipv4Key>() == 4 && size_of::<Ipv6Key>() == 16 && size_of::<QnameKey>() == 16);
-    assert!(size_of::<AddressRule>() == 16);
-    assert!(size_of::<QnameRule>() == 272);
-    assert!(Malformed::ALL.len() == 6);
-};
+/// What a decision needs to know about the tables.
+#[derive(Debug)]
+#[cfg_attr(not(target_arch = "bpf"), derive(zerocopy::FromBytes))]
+#[repr(C)]
+pub struct Control {
+    /// The lengths of prefixes that ranges of IPv4 and of IPv6 sources have.
+    pub lengths: [Lengths; 2],
+}
+
+const _: () = assert!(size_of::<Policy>() == 8 && size_of::<Control>() == 512);

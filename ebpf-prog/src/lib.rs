@@ -10,31 +10,45 @@
 //! | [`name`] | the walk over a name in wire form |
 //! | [`canonical`] | names in canonical form, for rules |
 //! | [`shape`] | what tells most names without a rule at a glance |
-//! | [`hash`] | the 128-bit hash that names are looked up by |
-//! | [`layout`] | keys and values of the maps |
+//! | [`table`] | hash tables in memory that both sides share |
+//! | [`rule`], [`names`] | the rules in them: what every rule has, sources; names |
+//! | [`lengths`] | the lengths of prefixes that ranges have |
+//! | [`layout`] | names of maps and programs, and what a program reads first |
 //! | [`decision`] | the decision function, generic over the packet and the rules |
 //! | [`object`] | the built programs, ready to be loaded |
 //!
 //! This crate is an implementation detail of `ebpf-filter`: it has no stable interface of its own.
 
 #![no_std]
-#![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
+#![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch, core_intrinsics))]
+#![cfg_attr(
+    target_arch = "bpf",
+    allow(internal_features, reason = "the only way to an atomic add on this target")
+)]
 #![allow(
     clippy::inline_always,
     reason = "one function for the verifier: calls cost packets time and hide bounds"
 )]
 
 #[cfg(not(target_arch = "bpf"))]
+extern crate alloc;
+
+#[cfg(not(target_arch = "bpf"))]
 pub mod canonical;
 pub mod decision;
-pub mod hash;
 pub mod layout;
+pub mod lengths;
 mod malformed;
 pub mod message;
 pub mod name;
+pub mod names;
 #[cfg(not(target_arch = "bpf"))]
 pub mod object;
+pub mod rule;
 pub mod shape;
+mod shared;
+pub mod table;
+pub mod turns;
 mod words;
 
 pub use malformed::Malformed;

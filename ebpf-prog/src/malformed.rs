@@ -1,6 +1,6 @@
-//! Why a message cannot be read.
+//! Why a message is no well-formed query.
 
-/// Why the question of a message cannot be read. The discriminant is the index of its counter.
+/// Why a message is no query with a question that can be read. The discriminant is the index of its counter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u32)]
 pub enum Malformed {
@@ -16,16 +16,19 @@ pub enum Malformed {
     Truncated = 4,
     /// The question holds a compression pointer: there is nothing in front of it that one could mean.
     Pointer = 5,
+    /// The message is a response (RFC 1035 §4.1.1, QR): nobody asks a server with one.
+    Response = 6,
 }
 
 impl Malformed {
     /// Every reason, in the order of the counters.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::TooShort,
         Self::NoQuestion,
         Self::LabelTooLong,
         Self::NameTooLong,
         Self::Truncated,
         Self::Pointer,
+        Self::Response,
     ];
 }

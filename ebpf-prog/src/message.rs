@@ -9,6 +9,10 @@ use crate::{
     words::{self, Forgotten},
 };
 
+mod suffix;
+
+pub use suffix::{NameDigest, SuffixKey};
+
 /// Length of a DNS header in bytes (RFC 1035 §4.1.1).
 pub const HEADER_LEN: usize = 12;
 
@@ -22,11 +26,16 @@ const QUESTION_TAIL: usize = 4;
 const LEAD: usize = 4;
 const HEADER: usize = LEAD;
 const NAME: usize = HEADER + HEADER_LEN;
-const WORDS: usize = 36;
+/// Room for the longest name, in bytes and in words.
+const BYTES_OF_NAME: usize = 256;
+const NAME_WORDS: usize = BYTES_OF_NAME / 8;
+/// Room for a canonical name and for the zeroes behind it, rounded up so that the verifier understands a mask.
+pub(crate) const CANONICAL_WORDS: usize = 2 * NAME_WORDS;
+/// Behind the longest name there is room for what is in reach of a suffix, wherever it starts.
+const WORDS: usize = NAME / 8 + NAME_WORDS + CANONICAL_WORDS + 1;
 const BYTES: usize = WORDS * 8;
 
-const _: () =
-    assert!(NAME.is_multiple_of(8) && NAME + 256 + QUESTION_TAIL <= BYTES && HEADER + MAX_READ <= BYTES);
+const _: () = assert!(NAME.is_multiple_of(8) && HEADER + MAX_READ <= BYTES);
 
 /// What the first question of a message asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +59,11 @@ pub struct Message {
     offset: Forgotten<usize>,
     available: Forgotten<usize>,
     sum: Forgotten<u64>,
+    /// Of the words in front of each word of the name: see `suffix`.
+    sums: [u64; NAME_WORDS],
+    total: Forgotten<u64>,
+    canonical: [u64; CANONICAL_WORDS],
+    digest: Forgotten<u64>,
 }
 
 impl Message {
@@ -61,6 +75,10 @@ impl Message {
             offset: Forgotten::new(0),
             available: Forgotten::new(0),
             sum: Forgotten::new(0),
+            sums: [0; NAME_WORDS],
+            total: Forgotten::new(0),
+            canonical: [0; CANONICAL_WORDS],
+            digest: Forgotten::new(0),
         }
     }
 
@@ -120,78 +138,40 @@ impl Message {
         Ok(question)
     }
 
+    /// Whether the message says of itself that it is a response. It must have a header.
+    #[inline(always)]
+    pub fn is_response(&self) -> bool {
+        // Read anew each time: what is known of it would double the ways that lead to and through the question.
+        words::read(&self.words[HEADER / 8]).to_ne_bytes()[HEADER % 8 + 2] & 0x80 != 0
+    }
+
     /// The question, provided that there are bytes enough behind its name, of which `available` bytes are here.
     #[inline(always)]
     pub(crate) fn walk(&mut self, available: usize) -> Result<Question, Malformed> {
         let mut sum = Sum::new();
         self.available.set(available);
         let Self { words, offset, available, .. } = self;
-        let words = name_words_mut(words);
         offset.set(0);
-        let walk = words::try_each(words, |index, word| {
-            let word = u64::from_le(*word);
-            name::labels_starting_in(word, index, offset, available)?;
-            sum.add(word);
-            ControlFlow::Continue(())
-        });
-        match walk {
-            ControlFlow::Continue(()) => return Err(Malformed::NameTooLong),
-            ControlFlow::Break(Err(reason)) => return Err(reason),
-            ControlFlow::Break(Ok(())) => {}
+        let mut cursor = words::Cursor::new(name_words(words));
+        loop {
+            let word = u64::from_le(cursor.word());
+            match name::labels_starting_in(word, cursor.index(), offset, available) {
+                ControlFlow::Continue(()) => sum.add(word),
+                ControlFlow::Break(Ok(())) => break,
+                ControlFlow::Break(Err(reason)) => return Err(reason),
+            }
+            if !cursor.advance() {
+                return Err(Malformed::NameTooLong);
+            }
         }
         self.sum.set(sum.value());
         let mut sum = Sum::from(self.sum.get());
         let root = self.offset.get() & 0xff;
-        sum.add(u64::from_le(self.name_words()[root / 8]) & (u64::MAX >> (56 - root % 8 * 8)));
+        sum.add(u64::from_le(self.words[NAME / 8 + root / 8]) & (u64::MAX >> (56 - root % 8 * 8)));
         // Read here and nowhere later, where the verifier would know more of the offset on some ways than on others.
-        let qtype = black_box(self.u16_at(NAME + root + 1));
-        Ok(Question { name_len: root + 1, qtype, shape: sum.shape() })
-    }
-
-    /// Lower-cases the name of `len` bytes where it stands, zeroes the rest of its last word, and hands every word of it
-    /// to `each`, in little-endian order.
-    ///
-    /// Whole words can be folded without a look at the labels: a length byte is at most 63, and `A` is 65.
-    #[inline(always)]
-    pub fn fold_name(&mut self, len: usize, mut each: impl FnMut(u64)) {
-        let Self { words, offset, .. } = self;
-        let words = name_words_mut(words);
-        offset.set(len);
-        let len = offset.get() & 0xff;
-        words[len / 8] &= ((1_u64 << (len % 8 * 8)) - 1).to_le();
-        let _end = words::try_each(words, |index, word| {
-            if index * 8 >= offset.get() {
-                return ControlFlow::Break(());
-            }
-            let folded = name::fold(u64::from_le(*word));
-            *word = folded.to_le();
-            each(folded);
-            ControlFlow::Continue(())
-        });
-    }
-
-    /// Whether the name that was lower-cased is the zero-padded canonical name in `words`.
-    ///
-    /// Names in wire form end themselves, so two that agree up to the end of one agree whole.
-    #[inline(always)]
-    pub fn name_is(&self, words: &[u64; 32]) -> bool {
-        words::equal(self.name_words(), words, &self.offset)
-    }
-
-    /// The bytes of the name, of which the first [`Question::name_len`] mean something. They are canonical after
-    /// [`Message::fold_name`].
-    #[inline(always)]
-    pub fn name_bytes(&self) -> &[u8; 256] {
-        zerocopy::transmute_ref!(self.name_words())
-    }
-
-    #[inline(always)]
-    fn name_words(&self) -> &[u64; 32] {
-        let (_, rest) = self.words.split_at(NAME / 8);
-        match rest.first_chunk() {
-            Some(words) => words,
-            None => unreachable!(),
-        }
+        let qtype = black_box(u64::from(self.u16_at(NAME + root + 1)));
+        #[allow(clippy::cast_possible_truncation, reason = "it was 16 bits wide before")]
+        Ok(Question { name_len: root + 1, qtype: qtype as u16, shape: sum.shape() })
     }
 
     /// The big-endian number at `at`, which must leave room for it.
@@ -212,9 +192,9 @@ impl Default for Message {
 }
 
 #[inline(always)]
-fn name_words_mut(words: &mut [u64; WORDS]) -> &mut [u64; 32] {
-    let (_, rest) = words.split_at_mut(NAME / 8);
-    match rest.first_chunk_mut() {
+fn name_words(words: &[u64; WORDS]) -> &[u64; NAME_WORDS] {
+    let (_, rest) = words.split_at(NAME / 8);
+    match rest.first_chunk() {
         Some(words) => words,
         None => unreachable!(),
     }

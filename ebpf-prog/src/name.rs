@@ -54,6 +54,10 @@ pub(crate) fn labels_starting_in(
     ControlFlow::Continue(())
 }
 
+/// The bit that tells upper from lower case, in every byte. Setting or clearing it makes bytes alike that are not, and
+/// never makes names differ that are the same.
+pub(crate) const CASE: u64 = 0x2020_2020_2020_2020;
+
 /// ASCII lower case of eight bytes at once (RFC 4343 §3); all other bytes stay as they are.
 #[inline(always)]
 #[must_use]

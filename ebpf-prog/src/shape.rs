@@ -1,25 +1,24 @@
 //! The shape of a name: a few bits that are cheaper to find than the name itself.
 //!
-//! Most queries are for names without a rule. A table says which shapes the names of the rules have; a name of any other
-//! shape need not be lower-cased, hashed and looked up.
+//! Most queries are for names without a rule. A sieve says which shapes the names of the rules have; a name of any other
+//! shape need not be lower-cased and looked up. Suffixes have shapes of their own, made of their keys, and ranges of sources,
+//! too, made of their hashes.
 
-use crate::name::MAX_LEN;
+use core::sync::atomic::Ordering::Relaxed;
 
-/// How many shapes there are.
-const SHAPES: usize = 4096;
-
-/// The size of a table of shapes, in words.
-const WORDS: usize = SHAPES / 64;
-
-/// The bit that tells upper from lower case, in every byte. Setting it makes bytes alike that are not, and never makes
-/// names differ that are the same.
-const CASE: u64 = 0x2020_2020_2020_2020;
+use crate::{
+    message::SuffixKey,
+    name::{CASE, MAX_LEN},
+    shared::AtomicU64,
+    table::high_bits,
+};
 
 const MIX: u64 = 0x9e37_79b9_7f4a_7c15;
+const MIX_SUFFIX: u64 = 0xc2b2_ae3d_27d4_eb4f;
 
 /// A shape: the same for names that are the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Shape(u16);
+pub struct Shape(u32);
 
 impl Shape {
     /// The shape of a name in wire form. What is behind the 255th byte is not looked at.
@@ -34,10 +33,59 @@ impl Shape {
         sum.shape()
     }
 
-    /// Its number, below the number of shapes.
+    /// The shape of a suffix.
+    #[inline(always)]
     #[must_use]
-    pub const fn index(self) -> usize {
-        self.0 as usize
+    #[allow(clippy::cast_possible_truncation, reason = "the upper half is shifted in")]
+    pub const fn of_suffix(key: SuffixKey) -> Self {
+        Self((key.number().wrapping_mul(MIX_SUFFIX) >> 32) as u32)
+    }
+
+    /// The shape of a range of sources with this hash.
+    #[inline(always)]
+    #[must_use]
+    pub const fn of_range(hash: u32) -> Self {
+        Self(hash)
+    }
+
+    /// Where it is in a sieve of 2^(32 - `shift`) words.
+    #[inline(always)]
+    #[must_use]
+    pub const fn place(self, shift: u32) -> Place {
+        // The bits of the shape behind the index of the word say which of its bits, two of them.
+        let rest = ((self.0 as u64) << 32 >> shift) & 0xffff_ffff;
+        Place { word: high_bits(self.0, shift), bits: 1 << (rest >> 26) | 1 << (rest >> 20 & 63) }
+    }
+}
+
+/// Where a shape is in a sieve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The index of the word.
+    pub word: u32,
+    /// The bits of the word, two or one.
+    pub bits: u64,
+}
+
+/// Some of the shapes that the names of rules have.
+#[derive(Debug, Default)]
+#[cfg_attr(not(target_arch = "bpf"), derive(zerocopy::FromBytes))]
+#[repr(transparent)]
+pub struct SieveWord(AtomicU64);
+
+impl SieveWord {
+    /// Whether a shape with these bits may be one of them.
+    #[inline(always)]
+    pub fn contains(&self, bits: u64) -> bool {
+        self.0.load(Relaxed) & bits == bits
+    }
+
+    /// Sets or clears bits. Only one thread may do so at a time.
+    #[cfg(not(target_arch = "bpf"))]
+    pub fn set(&self, bits: u64, present: bool) {
+        let word = self.0.load(Relaxed);
+        let after = if present { word | bits } else { word & !bits };
+        self.0.store(after, core::sync::atomic::Ordering::Release);
     }
 }
 
@@ -68,52 +116,8 @@ impl Sum {
     }
 
     #[inline(always)]
-    #[allow(clippy::cast_possible_truncation, reason = "twelve bits are left")]
+    #[allow(clippy::cast_possible_truncation, reason = "the upper half is shifted in")]
     pub(crate) const fn shape(self) -> Shape {
-        Shape((self.0.wrapping_mul(MIX) >> 52) as u16)
+        Shape((self.0.wrapping_mul(MIX) >> 32) as u32)
     }
 }
-
-/// The shapes that names have.
-#[derive(
-    Clone,
-    Copy,
-    Debug,
-    PartialEq,
-    Eq,
-    zerocopy::FromBytes,
-    zerocopy::IntoBytes,
-    zerocopy::Immutable,
-    zerocopy::KnownLayout,
-)]
-#[repr(transparent)]
-pub struct Shapes([u64; WORDS]);
-
-impl Shapes {
-    /// No shape at all.
-    pub const NONE: Self = Self([0; WORDS]);
-
-    /// How many shapes there are.
-    pub const COUNT: usize = SHAPES;
-
-    /// Whether this is one of them.
-    #[inline(always)]
-    #[must_use]
-    pub const fn contain(&self, shape: Shape) -> bool {
-        let Shape(index) = shape;
-        self.0[(index / 64) as usize & (WORDS - 1)] >> (index % 64) & 1 == 1
-    }
-
-    /// Adds or removes one.
-    pub const fn set(&mut self, shape: Shape, present: bool) {
-        let word = &mut self.0[shape.index() / 64];
-        let bit = 1 << (shape.index() % 64);
-        if present {
-            *word |= bit;
-        } else {
-            *word &= !bit;
-        }
-    }
-}
-
-const _: () = assert!(1 << 12 == SHAPES);

@@ -4,60 +4,84 @@
 //! (`CAP_BPF` without `CAP_PERFMON`), it also guards pointer arithmetic against speculation, and then refuses an
 //! instruction that adds a register to a pointer with other values in other turns.
 
-use core::ops::ControlFlow;
+use core::marker::PhantomData;
 
-/// Calls `visit` with the index of each word and the word, until it breaks.
-#[inline(always)]
-pub(crate) fn try_each<B>(
-    words: &mut [u64; 32],
-    mut visit: impl FnMut(usize, &mut u64) -> ControlFlow<B>,
-) -> ControlFlow<B> {
-    let mut word = words.as_mut_ptr();
-    for index in 0..words.len() {
-        // Not behind the last one: a pointer one past the end is out of range for the verifier.
-        if index > 0 {
-            word = next(word.cast_const()).cast_mut();
-        }
-        // SAFETY: `word` points at `words[index]`, which nothing else borrows.
-        visit(index, unsafe { &mut *word })?;
-    }
-    ControlFlow::Continue(())
+/// The words of a name, one after the other.
+pub(crate) struct Cursor<'a> {
+    word: *const u64,
+    index: usize,
+    words: PhantomData<&'a [u64; 32]>,
 }
 
-/// Whether the first `len` bytes of both are the same. Bytes behind them in the same word must be the same, too.
-#[inline(always)]
-pub(crate) fn equal(one: &[u64; 32], other: &[u64; 32], len: &Forgotten<usize>) -> bool {
-    let (mut left, mut right) = (one.as_ptr(), other.as_ptr());
-    for index in 0..one.len() {
-        if index * 8 >= len.get() {
-            return true;
-        }
-        if index > 0 {
-            (left, right) = (next(left), next(right));
-        }
-        // SAFETY: the pointers are at the words with this index.
-        if unsafe { *left != *right } {
+impl<'a> Cursor<'a> {
+    /// At the first word.
+    #[inline(always)]
+    pub(crate) const fn new(words: &'a [u64; 32]) -> Self {
+        Self { word: words.as_ptr(), index: 0, words: PhantomData }
+    }
+
+    /// The index of the word that this is at.
+    #[inline(always)]
+    pub(crate) const fn index(&self) -> usize {
+        self.index
+    }
+
+    /// The word that this is at.
+    #[inline(always)]
+    pub(crate) const fn word(&self) -> u64 {
+        // SAFETY: it is one of the array, which is borrowed.
+        unsafe { *self.word }
+    }
+
+    /// Goes on to the next word, if there is one: a pointer one past the end is out of range for the verifier.
+    #[inline(always)]
+    pub(crate) fn advance(&mut self) -> bool {
+        if self.index == 31 {
             return false;
         }
+        self.index = plus::<1>(self.index);
+        self.word = next(self.word);
+        true
     }
-    true
 }
 
-/// The word behind this one. For the kernel, an addition of a constant that the compiler cannot turn into an index.
+/// Reads a word, also if it was read before.
+#[inline(always)]
+pub(crate) fn read(word: &u64) -> u64 {
+    // SAFETY: a read of a live, aligned word.
+    unsafe { (&raw const *word).read_volatile() }
+}
+
+/// Zeroes a word on its own. Several at once would become a call of `memset`, a function whose type the verifier misses.
+#[inline(always)]
+pub(crate) fn zero(word: &mut u64) {
+    // SAFETY: a write to a live, aligned word.
+    unsafe { (&raw mut *word).write_volatile(0) }
+}
+
+/// The word behind this one.
 #[inline(always)]
 fn next(word: *const u64) -> *const u64 {
+    word.with_addr(plus::<8>(word.addr()))
+}
+
+/// An addition of a constant of which the compiler knows nothing: it can neither turn steps into an index, nor count the
+/// turns of a loop and unroll it. A socket is charged for the size of its program.
+#[inline(always)]
+fn plus<const N: usize>(number: usize) -> usize {
     #[cfg(target_arch = "bpf")]
     {
-        let mut word = word;
-        #[expect(clippy::pointers_in_nomem_asm_block, reason = "only the address changes")]
+        let mut sum = number;
         // SAFETY: adds to a register, and does nothing else.
         unsafe {
-            core::arch::asm!("{0} += 8", inout(reg) word, options(pure, nomem, nostack));
+            core::arch::asm!("{0} += {1}", inout(reg) sum, const N, options(pure, nomem, nostack));
         };
-        word
+        sum
     }
     #[cfg(not(target_arch = "bpf"))]
-    word.wrapping_add(1)
+    {
+        number + N
+    }
 }
 
 /// A number that is forgotten. In the kernel it lives in the memory of a map: of what is read from there the verifier

@@ -1,90 +1,36 @@
-//! The decision against a plain statement of its rules.
+//! The decision against a plain statement of its rules, by real tables.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{
-    cell::{Cell, RefCell},
-    collections::BTreeMap,
-    mem::MaybeUninit,
-    net::{Ipv4Addr, Ipv6Addr},
-    rc::Rc,
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
 };
 
 use ebpf_prog::{
     Malformed,
-    decision::{Family, Matched, Packet, Rules, Sourced, Verdict, decide},
-    layout::{ALL_QTYPES, Action, Ipv4Key, Ipv6Key, Kinds, Policy},
-    message::{Message, Question},
-    shape::Shape,
+    decision::{Family, Packet, Sourced, Verdict, decide, decide_source},
+    message::Message,
+    rule::Action,
 };
-use proptest::{collection::vec, prelude::*};
+use proptest::{
+    collection::{btree_map, vec},
+    prelude::*,
+    sample::select,
+};
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum What {
-    V4(u8),
-    V6(u8),
-    Name(u8, u32),
-}
+use crate::world::{Does, NOW, What, World, v4, v6};
 
-#[derive(Clone, Debug)]
-struct Hit(Action, Rc<Cell<u64>>);
-
-impl Matched for Hit {
-    fn hit(&self) {
-        self.1.set(self.1.get() + 1);
-    }
-
-    fn action(&self) -> Action {
-        self.0
-    }
-}
-
-struct World {
-    policy: Policy,
-    rules: BTreeMap<What, Hit>,
-    malformed: RefCell<Vec<Malformed>>,
-}
-
-impl Rules for World {
-    type Address = Hit;
-    type Qname = Hit;
-    type Name = ();
-
-    fn policy(&self) -> Policy {
-        self.policy
-    }
-
-    fn ipv4(&self, source: &Ipv4Key) -> Option<Hit> {
-        self.rules.get(&What::V4(source.address().octets()[3])).cloned()
-    }
-
-    fn ipv6(&self, source: &Ipv6Key) -> Option<Hit> {
-        self.rules.get(&What::V6(source.address().octets()[15])).cloned()
-    }
-
-    /// Says so of the names with rules, and of some others.
-    fn may_know(&self, shape: Shape) -> bool {
-        let known = |name: u8| Shape::of(&[1, name, 0]) == shape;
-        known(b'd') || self.rules.keys().any(|what| matches!(what, What::Name(name, _) if known(*name)))
-    }
-
-    fn digest(&self) {}
-
-    fn qname(&self, message: &Message, question: &Question, (): &(), qtypes: u32) -> Option<Hit> {
-        assert_eq!(question.name_len, 3);
-        self.rules.get(&What::Name(message.name_bytes()[1], qtypes)).cloned()
-    }
-
-    fn malformed(&self, reason: Malformed) {
-        self.malformed.borrow_mut().push(reason);
-    }
-}
+mod world;
 
 #[derive(Clone, Debug)]
 struct Datagram {
     family: Option<Family>,
     host: u8,
-    name: u8,
+    name: Vec<u8>,
     qtype: u16,
     questions: u8,
+    response: bool,
     message: Message,
 }
 
@@ -93,20 +39,20 @@ impl Sourced for Datagram {
         self.family == Some(family)
     }
 
-    fn ipv4_source<'a>(&self, room: &'a mut MaybeUninit<Ipv4Key>) -> Option<&'a Ipv4Key> {
-        let address = Ipv4Addr::new(192, 0, 2, self.host);
-        (self.is(Family::Ipv4)).then(|| &*room.write(address.into()))
+    fn ipv4_source(&self) -> Option<u64> {
+        self.is(Family::Ipv4).then(|| v4(self.host, 32).bits.into())
     }
 
-    fn ipv6_source<'a>(&self, room: &'a mut MaybeUninit<Ipv6Key>) -> Option<&'a Ipv6Key> {
-        let address = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, self.host.into());
-        (self.is(Family::Ipv6)).then(|| &*room.write(address.into()))
+    fn ipv6_source(&self) -> Option<[u64; 2]> {
+        self.is(Family::Ipv6).then(|| v6(self.host, 128).bits)
     }
 }
 
 impl Packet for Datagram {
     fn message(&mut self) -> Result<(&mut Message, usize), Malformed> {
-        let mut payload = vec![0, 0, 0, 0, 0, self.questions, 0, 0, 0, 0, 0, 0, 1, self.name, 0];
+        let flags = if self.response { 0x80 } else { 0 };
+        let mut payload = vec![0, 0, flags, 0, 0, self.questions, 0, 0, 0, 0, 0, 0];
+        payload.extend(&self.name);
         payload.extend(self.qtype.to_be_bytes());
         payload.extend([0, 1]);
         let (message, loaded) = Message::from_payload(&payload);
@@ -115,80 +61,112 @@ impl Packet for Datagram {
     }
 }
 
-fn action() -> impl Strategy<Value = Action> {
-    prop_oneof![Just(Action::Pass), Just(Action::Drop), Just(Action::Count)]
+/// Names that are below each other, one of them in several blocks.
+fn name() -> impl Strategy<Value = Vec<u8>> {
+    let label = select(vec![&b"\x01a"[..], b"\x01b", b"\x1atwenty-six-bytes-of-a-lbl-", b"\x02a\0"]);
+    vec(label, 0..4).prop_map(|labels| [&labels.concat()[..], &[0]].concat())
 }
 
-fn rule() -> impl Strategy<Value = (What, Action)> {
-    let what = prop_oneof![
-        (0..3_u8).prop_map(What::V4),
-        (0..3_u8).prop_map(What::V6),
-        (b'a'..=b'c', prop_oneof![Just(1_u32), Just(28), Just(255), Just(ALL_QTYPES)])
-            .prop_map(|(name, qtypes)| What::Name(name, qtypes)),
-    ];
-    (what, action())
+fn qtype() -> impl Strategy<Value = u16> {
+    select(vec![1_u16, 28, 255])
+}
+
+fn what() -> impl Strategy<Value = What> {
+    let host = 0..4_u8;
+    prop_oneof![
+        1 => (host.clone(), select(vec![32, 31, 30, 24, 0]))
+            .prop_map(|(host, len)| What::V4(v4(host, len).bits.to_be_bytes()[3], len)),
+        1 => (host, select(vec![128, 127, 64, 32, 0]))
+            .prop_map(|(host, len)| What::V6(v6(host, len).bits[1].to_be_bytes()[7], len)),
+        2 => (name(), proptest::option::of(qtype()), any::<bool>())
+            .prop_map(|(name, qtype, below)| What::Name { name, qtype, below }),
+    ]
+}
+
+fn does() -> impl Strategy<Value = Does> {
+    let action = prop_oneof![3 => Just(Action::Count), 2 => select(Action::ALL.to_vec())];
+    (action, select(vec![0, 0, NOW + 1, NOW, 1]))
 }
 
 fn datagram() -> impl Strategy<Value = Datagram> {
     (
-        prop_oneof![Just(Some(Family::Ipv4)), Just(Some(Family::Ipv6)), Just(None)],
+        select(vec![Some(Family::Ipv4), Some(Family::Ipv6), None]),
         0..4_u8,
-        prop_oneof![b'a'..=b'd', b'A'..=b'D'],
-        prop_oneof![Just(1_u16), Just(28), Just(255), Just(16)],
+        (name(), any::<bool>()),
+        prop_oneof![qtype(), Just(16)],
         prop_oneof![9 => Just(1_u8), 1 => Just(0), 1 => Just(2)],
+        prop_oneof![9 => Just(false), 1 => Just(true)],
     )
-        .prop_map(|(family, host, name, qtype, questions)| Datagram {
-            family,
-            host,
-            name,
-            qtype,
-            questions,
-            message: Message::new(),
+        .prop_map(|(family, host, (mut name, upper), qtype, questions, response)| {
+            if upper {
+                name.make_ascii_uppercase();
+            }
+            Datagram { family, host, name, qtype, questions, response, message: Message::new() }
         })
 }
 
-fn kinds(rules: &BTreeMap<What, Hit>) -> Kinds {
-    rules.keys().fold(Kinds::NONE, |kinds, what| {
-        kinds.and(match what {
-            What::V4(_) => Kinds::IPV4,
-            What::V6(_) => Kinds::IPV6,
-            What::Name(_, ALL_QTYPES) => Kinds::QNAME_ALL_TYPES,
-            What::Name(..) => Kinds::QNAME_ONE_TYPE,
-        })
-    })
+/// Who is asked about a source, in order.
+fn asked_about_source(packet: &Datagram) -> Vec<What> {
+    let host = packet.host;
+    match packet.family {
+        Some(Family::Ipv4) => {
+            (0..=32).rev().map(|len| What::V4(v4(host, len).bits.to_be_bytes()[3], len)).collect()
+        }
+        Some(Family::Ipv6) => {
+            (0..=128).rev().map(|len| What::V6(v6(host, len).bits[1].to_be_bytes()[7], len)).collect()
+        }
+        None => vec![],
+    }
+}
+
+/// Who is asked about a name, in order.
+fn asked_about_name(packet: &Datagram) -> Vec<What> {
+    let name = packet.name.to_ascii_lowercase();
+    let types = [Some(packet.qtype), None];
+    let mut asked: Vec<_> = types.map(|qtype| What::Name { name: name.clone(), qtype, below: false }).into();
+    let mut rest = &name[..];
+    loop {
+        asked.extend(types.map(|qtype| What::Name { name: rest.to_vec(), qtype, below: true }));
+        match rest[0] {
+            0 => return asked,
+            label => rest = &rest[usize::from(label) + 1..],
+        }
+    }
 }
 
 /// The rules of the decision, in so many words: who is asked in which order, who is counted, and what comes of it.
-fn expected(world: &World, packet: &Datagram) -> (Verdict, Vec<What>, Option<Malformed>) {
-    let mut asked = Vec::new();
-    match packet.family {
-        Some(Family::Ipv4) => asked.push(What::V4(packet.host)),
-        Some(Family::Ipv6) => asked.push(What::V6(packet.host)),
-        None => {}
-    }
-    let readable = packet.questions > 0;
-    if readable {
-        let name = packet.name.to_ascii_lowercase();
-        asked.extend([What::Name(name, packet.qtype.into()), What::Name(name, ALL_QTYPES)]);
-    }
-    let mut counted = Vec::new();
-    for what in asked {
-        if let Some(rule) = world.rules.get(&what) {
-            counted.push(what);
-            match rule.0 {
-                Action::Pass => return (Verdict::Pass, counted, None),
-                Action::Drop => return (Verdict::Drop, counted, None),
-                Action::Count => {}
+fn expected(
+    rules: &BTreeMap<What, Does>,
+    drop_malformed: bool,
+    packet: &Datagram,
+) -> (Verdict, BTreeMap<What, u64>, Vec<Malformed>) {
+    let (mut hits, mut malformed) = (BTreeMap::new(), Vec::new());
+    let mut first_to_decide = |asked: Vec<What>| {
+        asked.into_iter().find_map(|what| {
+            let &(action, ends) = rules.get(&what)?;
+            if ends != 0 && ends <= NOW {
+                return None;
             }
+            if !what.is_name() || action != Action::Refused {
+                hits.insert(what, 1);
+            }
+            Verdict::of(action)
+        })
+    };
+    let mut verdict = first_to_decide(asked_about_source(packet));
+    if verdict.is_none() && (drop_malformed || rules.keys().any(What::is_name)) {
+        if packet.response {
+            malformed.push(Malformed::Response);
+        } else if packet.questions == 0 {
+            malformed.push(Malformed::NoQuestion);
+        }
+        if drop_malformed && !malformed.is_empty() {
+            verdict = Some(Verdict::Drop);
+        } else if packet.questions > 0 {
+            verdict = first_to_decide(asked_about_name(packet));
         }
     }
-    let names = world.rules.keys().any(|what| matches!(what, What::Name(..)));
-    let drop = world.policy.drop_malformed != 0;
-    if !readable && (names || drop) {
-        let verdict = if drop { Verdict::Drop } else { Verdict::Pass };
-        return (verdict, counted, Some(Malformed::NoQuestion));
-    }
-    (Verdict::Pass, counted, None)
+    (verdict.unwrap_or(Verdict::Pass), hits, malformed)
 }
 
 proptest! {
@@ -196,71 +174,39 @@ proptest! {
 
     #[test]
     fn the_first_rule_that_does_not_only_count_decides(
-        rules in vec(rule(), 0..10),
+        rules in btree_map(what(), does(), 0..16),
         packets in vec(datagram(), 1..20),
         drop_malformed in any::<bool>(),
     ) {
-        let rules: BTreeMap<_, _> =
-            rules.into_iter().map(|(what, action)| (what, Hit(action, Rc::default()))).collect();
-        let policy = Policy { kinds: kinds(&rules), drop_malformed: drop_malformed.into() };
-        let world = World { policy, rules, malformed: RefCell::default() };
+        let mut total = BTreeMap::<What, u64>::new();
+        let world = World::new(&rules, drop_malformed);
         for mut packet in packets {
-            let before: BTreeMap<_, _> = world.rules.iter().map(|(what, rule)| (*what, rule.1.get())).collect();
             world.malformed.borrow_mut().clear();
-            let (verdict, counted, malformed) = expected(&world, &packet);
+            let (verdict, hits, malformed) = expected(&rules, drop_malformed, &packet);
 
-            prop_assert_eq!(decide(&mut packet, &world), verdict);
+            prop_assert_eq!(decide(&mut packet, &&world), verdict, "{:?}", packet);
 
-            for (what, rule) in &world.rules {
-                prop_assert_eq!(rule.1.get() - before[what], u64::from(counted.contains(what)), "{:?}", what);
+            for (what, hits) in hits {
+                *total.entry(what).or_default() += hits;
             }
-            prop_assert_eq!(world.malformed.borrow().first().copied(), malformed);
-        }
-    }
-}
-
-/// Kinds that are not in use are not asked, whatever is in their maps: that is what makes them free.
-#[test]
-fn kinds_not_in_use_cost_nothing() {
-    struct Trap;
-
-    impl Rules for Trap {
-        type Address = Hit;
-        type Qname = Hit;
-        type Name = ();
-
-        fn policy(&self) -> Policy {
-            Policy::default()
-        }
-
-        fn ipv4(&self, _: &Ipv4Key) -> Option<Hit> {
-            panic!("asked")
-        }
-
-        fn ipv6(&self, _: &Ipv6Key) -> Option<Hit> {
-            panic!("asked")
-        }
-
-        fn may_know(&self, _: Shape) -> bool {
-            panic!("read the message")
-        }
-
-        fn digest(&self) {
-            panic!("read the message")
-        }
-
-        fn qname(&self, _: &Message, _: &Question, (): &(), _: u32) -> Option<Hit> {
-            panic!("asked")
-        }
-
-        fn malformed(&self, _: Malformed) {
-            panic!("read the message")
+            prop_assert_eq!(world.hits(), total.clone());
+            prop_assert_eq!(&*world.malformed.borrow(), &malformed);
         }
     }
 
-    for family in [Some(Family::Ipv4), Some(Family::Ipv6), None] {
-        let mut packet =
-            Datagram { family, host: 1, name: b'a', qtype: 1, questions: 0, message: Message::new() };
-        assert_eq!(decide(&mut packet, &Trap), Verdict::Pass);
+    #[test]
+    fn sources_are_asked_the_longest_prefix_first(
+        lens in vec(0..=32_u8, 1..8),
+        packet in datagram(),
+    ) {
+        let lens: BTreeSet<_> = lens.into_iter().map(Reverse).collect();
+        let what = |len| What::V4(v4(packet.host, len).bits.to_be_bytes()[3], len);
+        // The longest one drops, all others would refuse.
+        let rules = lens.iter().enumerate().map(|(index, Reverse(len))| {
+            (what(*len), (if index == 0 { Action::Drop } else { Action::Refused }, 0))
+        });
+        let world = World::new(&rules.collect(), false);
+        let expected = packet.is(Family::Ipv4).then_some(Verdict::Drop);
+        prop_assert_eq!(decide_source(&packet, &&world), expected);
     }
 }

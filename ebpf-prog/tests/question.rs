@@ -6,7 +6,9 @@ use ebpf_prog::{
     Malformed,
     message::{HEADER_LEN, MAX_READ, Message},
     name,
+    rule::Seed,
     shape::Shape,
+    turns::Plain,
 };
 use hickory_proto::{
     op::Query,
@@ -19,13 +21,19 @@ use proptest::{collection::vec, prelude::*, sample::Index};
 fn ours(datagram: &[u8]) -> Result<(Vec<u8>, u16), Malformed> {
     let (mut message, loaded) = Message::from_payload(datagram);
     let question = message.question(loaded)?;
-    let mut words = Vec::new();
-    message.fold_name(question.name_len, |word| words.extend(word.to_le_bytes()));
-    let name = message.name_bytes()[..question.name_len].to_vec();
+    let name = canonical(&mut message, question.name_len);
     assert_eq!(question.shape, Shape::of(&name), "the case of a name does not change its shape");
-    assert_eq!(&words[..name.len()], name, "the words handed out are the name");
-    assert!(words[name.len()..].iter().all(|byte| *byte == 0), "the last word is padded with zeroes");
     Ok((name, question.qtype))
+}
+
+/// The canonical name in a message that was read.
+fn canonical(message: &mut Message, len: usize) -> Vec<u8> {
+    message.start_suffixes::<Plain>(len);
+    message.canonicalize::<Plain>(Seed::new(1, 2));
+    let bytes = message.canonical_bytes();
+    let padded = (len.next_multiple_of(8) + 16).min(bytes.len());
+    assert!(bytes[len..padded].iter().all(|byte| *byte == 0), "zeroes follow: {bytes:02x?}");
+    bytes[..len].to_vec()
 }
 
 /// What hickory makes of it, for a name without compression.
@@ -132,8 +140,8 @@ proptest! {
         let (mut used, _) = Message::from_payload(&before);
         used.payload_mut()[..loaded].copy_from_slice(&datagram[..loaded]);
         let read = used.question(loaded).map(|question| {
-            used.fold_name(question.name_len, |_| ());
-            (used.name_bytes()[..question.name_len].to_vec(), question.qtype)
+            assert_eq!(question.shape, Shape::of(&canonical(&mut used.clone(), question.name_len)));
+            (canonical(&mut used, question.name_len), question.qtype)
         });
         prop_assert_eq!(read, ours(&datagram));
     }

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use ebpf_filter::{AttachError, BpfFilter, BuildError, Enforcement, Mode, RuleError};
+use ebpf_filter::{AttachError, BpfFilter, BuildError, Enforcement, Kind, Mode, RuleError, Stats};
 use socket2::Socket;
 use thiserror::Error;
 use tracing::{info, warn};
@@ -11,13 +11,26 @@ use crate::config::{Filter, Rules};
 
 /// Builds the filter with its rules in it, so that a socket is guarded from the moment it is attached.
 pub(crate) fn build(config: &Filter) -> Result<BpfFilter, FilterError> {
-    let Filter { mode, malformed, ipv4_max, ipv6_max, qnames_max, rules } = config;
+    let Filter {
+        mode,
+        malformed,
+        ipv4_max,
+        ipv6_max,
+        ranges4_max,
+        ranges6_max,
+        qnames_max,
+        suffixes_max,
+        rules,
+    } = config;
     let filter = BpfFilter::builder()
         .mode(*mode)
         .malformed(*malformed)
         .ipv4_max(*ipv4_max)
         .ipv6_max(*ipv6_max)
+        .ranges4_max(*ranges4_max)
+        .ranges6_max(*ranges6_max)
         .qnames_max(*qnames_max)
+        .suffixes_max(*suffixes_max)
         .build()
         .map_err(FilterError::Build)?;
     filter.insert_many(rules.iter().cloned()).map_err(FilterError::Rules)?;
@@ -58,7 +71,18 @@ pub(crate) fn log_hits(filter: &BpfFilter) {
             info!("hits of {}: {}", rule.rule.matches, rule.hits);
         }
     }
+    log_expired(&stats);
     info!("rules without hits: {idle}; malformed queries: {}", stats.malformed_total());
+}
+
+/// Rules go away in no other way here, and then only their kind is known.
+fn log_expired(stats: &Stats) {
+    for kind in Kind::ALL {
+        let retired = stats.retired(kind);
+        if retired.rules > 0 {
+            info!("expired {kind} rules: {}, with hits: {}", retired.rules, retired.hits);
+        }
+    }
 }
 
 /// Why the filter cannot be set up.
@@ -74,4 +98,25 @@ pub(crate) enum FilterError {
     /// A socket cannot be guarded.
     #[error("the socket for {address} cannot be guarded by the packet filter")]
     Attach { address: SocketAddr, source: AttachError },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_gets_its_room() {
+        let config = Filter {
+            mode: Mode::Off,
+            ipv4_max: 1,
+            ipv6_max: 2,
+            ranges4_max: 3,
+            ranges6_max: 4,
+            qnames_max: 5,
+            suffixes_max: 6,
+            ..Filter::default()
+        };
+        let filter = build(&config).unwrap();
+        assert_eq!(Kind::ALL.map(|kind| filter.capacity(kind)), [1, 2, 3, 4, 5, 6]);
+    }
 }

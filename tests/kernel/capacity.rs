@@ -13,6 +13,7 @@ use ebpf_filter_tests::{
     in_both_worlds, require_kernel,
     world::World,
 };
+use ipnet::IpNet;
 
 type NewWorld = fn(BpfFilterBuilder) -> World;
 type WithSize = fn(BpfFilterBuilder, u32) -> BpfFilterBuilder;
@@ -243,12 +244,15 @@ fn what_is_missing_cannot_be_removed(new: NewWorld) {
 
 fn kinds_without_a_map_are_refused(new: NewWorld) {
     let of_kind = |kind| {
-        if kind == Kind::Ipv4 {
-            drop_client(1)
-        } else if kind == Kind::Ipv6 {
-            drop_v6(1)
-        } else {
-            drop_name("evil.example")
+        let net = |net: &str| net.parse::<IpNet>().unwrap();
+        match kind {
+            Kind::Ipv4 => drop_client(1),
+            Kind::Ipv6 => drop_v6(1),
+            Kind::Range4 => Rule::drop(Match::range(net("127.0.11.0/24"))),
+            Kind::Range6 => Rule::drop(Match::range(net("2001:db8::/32"))),
+            Kind::Qname => drop_name("evil.example"),
+            Kind::Suffix => Rule::drop(Match::suffix(name("evil.example"), Qtypes::All)),
+            other => panic!("a new kind of rule: {other}"),
         }
     };
     for unused in Kind::ALL {
@@ -256,7 +260,10 @@ fn kinds_without_a_map_are_refused(new: NewWorld) {
         let world = new(BpfFilter::builder()
             .ipv4_max(size(Kind::Ipv4))
             .ipv6_max(size(Kind::Ipv6))
-            .qnames_max(size(Kind::Qname)));
+            .ranges4_max(size(Kind::Range4))
+            .ranges6_max(size(Kind::Range6))
+            .qnames_max(size(Kind::Qname))
+            .suffixes_max(size(Kind::Suffix)));
         assert_eq!(world.filter.capacity(unused), 0);
         let outcome = world.filter.insert(of_kind(unused));
         assert!(matches!(outcome, Err(RuleError::KindNotUsed(kind)) if kind == unused), "{outcome:?}");
@@ -369,10 +376,13 @@ fn as_many_as_there_is_room_for(new: NewWorld) {
 #[test]
 fn a_map_that_is_too_large_is_an_error_or_left_to_user_space() {
     require_kernel!();
-    let kinds: [(&str, WithSize); 3] = [
+    let kinds: [(&str, WithSize); 6] = [
         ("IPV4", BpfFilterBuilder::ipv4_max),
         ("IPV6", BpfFilterBuilder::ipv6_max),
-        ("QNAMES", BpfFilterBuilder::qnames_max),
+        ("RANGES4", BpfFilterBuilder::ranges4_max),
+        ("RANGES6", BpfFilterBuilder::ranges6_max),
+        ("NAMES", BpfFilterBuilder::qnames_max),
+        ("NAMES", BpfFilterBuilder::suffixes_max),
     ];
     for (expected, sized) in kinds {
         let builder = sized(BpfFilter::builder(), u32::MAX);

@@ -64,6 +64,15 @@ fn names_on_two_cpus() {
 }
 
 #[test]
+fn ranges_and_suffixes_on_two_cpus() {
+    require_kernel!();
+    let range = Match::range("127.0.12.0/31".parse::<ipnet::IpNet>().unwrap());
+    assert_counts_every_packet(CLIENT, &query("example.", A), &range);
+    let rule = Match::suffix("example".parse().unwrap(), Qtypes::All);
+    assert_counts_every_packet(CLIENT, &query("a.B.evil.examplE.", A), &rule);
+}
+
+#[test]
 fn kernel_and_user_space_add_up() {
     require_kernel!();
     let filter = filter();

@@ -1,4 +1,4 @@
-//! Messages whose question cannot be read, by reason and policy: the same in the kernel and in user space.
+//! Messages that are no well-formed queries, by reason and policy: the same in the kernel and in user space.
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
@@ -33,7 +33,12 @@ fn unreadable() -> Vec<(MalformedReason, Vec<u8>)> {
     let too_long = [64, 0x7f, 0x80, 0xbf].map(|len| [&[len][..], &[b'x'; 200], &[0], &tail].concat());
     let cut_short = [&b"\x05ab"[..], b"\x07example", b"\x07example\0", b"\x07example\0\0\x01\0", b"\0", b""];
 
+    let mut response = good.clone();
+    response[2] |= 0x80;
+
     let mut messages = vec![
+        (MalformedReason::Response, response[..HEADER].to_vec()),
+        (MalformedReason::Response, response),
         (MalformedReason::TooShort, vec![]),
         (MalformedReason::TooShort, vec![0]),
         (MalformedReason::TooShort, good[..HEADER - 1].to_vec()),
@@ -43,6 +48,14 @@ fn unreadable() -> Vec<(MalformedReason, Vec<u8>)> {
         (MalformedReason::NameTooLong, raw_query(&wire_name(&[&b"a"[..]; 128]), A)),
         (MalformedReason::NameTooLong, raw_query(&wire_name(&[&[b'x'; 63][..]; 20]), A)),
     ];
+    // Whatever else is wrong with it, and whatever else the header says.
+    let response = |message: &[u8], flags: [u8; 2]| [&message[..2], &flags, &message[4..]].concat();
+    messages.extend([
+        (MalformedReason::Response, response(&good, [0x80, 0])),
+        (MalformedReason::Response, response(&good, [0xff, 0xff])),
+        (MalformedReason::Response, response(&no_question, [0x84, 0])),
+        (MalformedReason::Response, response(&with_question(b"\x05ab"), [0x80, 0])),
+    ]);
     messages.extend(pointers.map(|name| (MalformedReason::Pointer, with_question(&[name, &tail].concat()))));
     messages.extend(too_long.map(|question| (MalformedReason::LabelTooLong, with_question(&question))));
     messages.extend(cut_short.map(|question| (MalformedReason::Truncated, with_question(question))));

@@ -12,6 +12,7 @@
 //! | [`link`] | a link to another namespace: tunnels and VLANs |
 //! | [`dns`] | queries and answers, made by hickory-proto, and queries that it would not make |
 //! | [`world`] | the same test body against the kernel and against user space |
+//! | [`model`] | what a filter must do, stated plainly, and packets and changes to try it with |
 //! | [`child`] | a test body in a process with fewer capabilities |
 //! | [`programs`] | which programs the kernel holds |
 //! | [`socket_option`] | socket options that no crate has |
@@ -25,6 +26,7 @@ pub mod dns;
 pub mod gate;
 pub mod headers;
 pub mod link;
+pub mod model;
 pub mod netns;
 pub mod packet;
 pub mod privilege;

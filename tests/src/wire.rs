@@ -26,7 +26,7 @@ const LONGEST: usize = 0xffff;
 pub struct Wire {
     server: UdpSocket,
     marker: UdpSocket,
-    markers: Cell<u16>,
+    markers: Cell<u32>,
 }
 
 impl Wire {

@@ -38,7 +38,7 @@ impl World {
         let source = source.into();
         match &self.wire {
             Some(wire) => wire.passes(&wire.client(source), message),
-            None => self.filter.check_datagram(source, message) == Verdict::Pass,
+            None => self.filter.check_datagram(source, message) != Verdict::Drop,
         }
     }
 }

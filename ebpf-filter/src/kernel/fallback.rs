@@ -2,12 +2,14 @@
 
 use std::{
     convert::Infallible,
+    marker::PhantomData,
+    ops::Deref,
     os::fd::{AsFd, BorrowedFd},
 };
 
-use ebpf_prog::{Malformed as MalformedReason, layout::Kinds};
+use ebpf_prog::{Malformed as MalformedReason, layout::Policy};
 
-use crate::{AttachError, KernelError, Match, Program, Rule, RuleError, Unavailable, builder::Sizes};
+use crate::{AttachError, KernelError, Program, Unavailable, engine::Memory, sizes::Sizes};
 
 /// What the socket receives: of no interest where nothing is attached.
 #[derive(Clone, Copy, Debug)]
@@ -22,11 +24,27 @@ impl Payload {
     }
 }
 
+/// Memory that is shared with nobody cannot be.
+#[derive(Debug)]
+pub(crate) struct Mapping<T>(Infallible, PhantomData<T>);
+
+impl<T> Deref for Mapping<T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        match self.0 {}
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Kernel(Infallible);
 
 impl Kernel {
-    pub(crate) fn load(_sizes: Sizes, _drop_malformed: bool) -> Result<Self, Unavailable> {
+    pub(crate) fn load(
+        _sizes: Sizes,
+        _seed: [u64; 2],
+        _payload_offset: u32,
+    ) -> Result<(Self, Memory), Unavailable> {
         Err(Unavailable::NotLinux)
     }
 
@@ -43,23 +61,11 @@ impl Kernel {
         match self.0 {}
     }
 
-    pub(crate) fn insert(&self, _rules: &[Rule]) -> Result<(), RuleError> {
+    pub(crate) fn set_policy(&self, _policy: Policy) -> Result<(), KernelError> {
         match self.0 {}
     }
 
-    pub(crate) fn remove(&self, _matches: &[Match]) -> Result<(), KernelError> {
-        match self.0 {}
-    }
-
-    pub(crate) fn set_kinds(&self, _kinds: Kinds) -> Result<(), KernelError> {
-        match self.0 {}
-    }
-
-    pub(crate) fn add_hits(&self, _rules: &mut [(Rule, u64)]) -> Result<(), KernelError> {
-        match self.0 {}
-    }
-
-    pub(crate) fn reset_hits(&self, _rules: &[Rule]) -> Result<(), KernelError> {
+    pub(crate) fn run(&self, _program: &str, _frame: &[u8]) -> Option<u32> {
         match self.0 {}
     }
 

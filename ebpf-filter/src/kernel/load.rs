@@ -1,104 +1,115 @@
 //! Loading the programs and creating their maps.
 
 use std::{
-    fmt,
-    hash::{BuildHasher as _, RandomState},
+    fmt, io,
+    os::fd::AsFd as _,
     sync::{Mutex, PoisonError},
 };
 
 use aya::{
-    Ebpf, EbpfLoader,
+    Ebpf, EbpfLoader, TestRun as _, TestRunOptions,
     maps::{Array, Map, MapData, PerCpuArray},
     programs::SocketFilter,
 };
 use ebpf_prog::{
     Malformed as MalformedReason,
-    layout::{AddressRule, Config, Ipv4Key, Ipv6Key, Kinds, Policy, QnameKey, QnameRule, maps, programs},
+    layout::{Policy, TABLES, maps, programs},
     object,
-    shape::Shapes,
+    rule::Seed,
+    table::Table,
 };
-use zerocopy::IntoBytes as _;
+use zerocopy::FromBytes;
 
 use super::{
     diagnosis::{self, Facts, other},
-    map::{Entry, RuleMap},
-    shapes::ShapeCounts,
+    sys::Mapping,
 };
-use crate::{KernelError, Program, Unavailable, builder::Sizes};
+use crate::{
+    KernelError, Kind, Program, Unavailable,
+    engine::{self as memory, Lens, Memory},
+    sizes::Sizes,
+};
 
-const CONFIG_SIZE: usize = size_of::<Config>();
-
-/// The programs and maps of one filter.
+/// The programs of one filter, and what they need besides the memory of the rules.
 ///
 /// Dropping this closes their descriptors. A socket keeps its program, and a program its maps, until it is closed
 /// or gets another filter.
 pub(crate) struct Kernel {
-    pub(super) ebpf: Ebpf,
-    pub(super) sizes: Sizes,
-    pub(super) seed: [u64; 2],
-    pub(super) ipv4: RuleMap<Ipv4Key, AddressRule>,
-    pub(super) ipv6: RuleMap<Ipv6Key, AddressRule>,
-    pub(super) qnames: RuleMap<QnameKey, QnameRule>,
+    ebpf: Ebpf,
     malformed: PerCpuArray<MapData, u64>,
-    config: Mutex<ConfigMap>,
-    pub(super) shapes: Mutex<ShapeCounts>,
+    policy: Mutex<PolicyMap>,
 }
 
-struct ConfigMap {
-    map: Array<MapData, [u8; CONFIG_SIZE]>,
-    value: Config,
-}
-
-impl ConfigMap {
-    fn write(&mut self, value: &Config) -> Result<(), KernelError> {
-        let mut bytes = [0; CONFIG_SIZE];
-        bytes.copy_from_slice(value.as_bytes());
-        self.map.set(0, bytes, 0).map_err(|error| map_error("write to", maps::CONFIG, error))?;
-        self.value = *value;
-        Ok(())
-    }
+struct PolicyMap {
+    map: Array<MapData, [u8; size_of::<Policy>()]>,
+    value: Policy,
 }
 
 impl Kernel {
-    pub(crate) fn load(sizes: Sizes, drop_malformed: bool) -> Result<Self, Unavailable> {
+    /// Loads the programs, and maps the memory of the rules.
+    pub(crate) fn load(
+        sizes: Sizes,
+        seed: [u64; 2],
+        payload_offset: u32,
+    ) -> Result<(Self, Memory), Unavailable> {
         // aya finds out once a process what the kernel can. A thread that may not even ask must not be the one to ask.
         if let Some(reason) = Facts::gather().missing_capability() {
             return Err(reason);
         }
-        // A map cannot have no entries at all, and the programs refer to every map: unused kinds get the smallest one.
-        let mut ebpf = EbpfLoader::new()
-            .btf(None)
-            .map_max_entries(maps::IPV4, sizes.ipv4.max(1))
-            .map_max_entries(maps::IPV6, sizes.ipv6.max(1))
-            .map_max_entries(maps::QNAMES, sizes.qnames.max(1))
+        if let Some(kind) = sizes.too_large() {
+            let source = io::Error::from_raw_os_error(libc::E2BIG);
+            return Err(Unavailable::MapTooLarge { map: map_of(kind).to_owned(), source });
+        }
+        let lens = Lens::of(sizes);
+        let tables = [lens.ipv4, lens.ipv6, lens.ranges4, lens.ranges6, lens.names];
+        let shifts = tables.map(|len| Table::shift_of(len as usize));
+        let sieve_shift = lens.sieve_shift();
+        let mut loader = EbpfLoader::new();
+        // The programs are not relocated against the types of the kernel.
+        loader.btf(None);
+        for (name, shift) in programs::SHIFTS.into_iter().zip(&shifts) {
+            loader.override_global(name, shift, true);
+        }
+        for (name, len) in TABLES.into_iter().zip(tables) {
+            loader.map_max_entries(name, len);
+        }
+        let mut ebpf = loader
+            .override_global(programs::SIEVE_SHIFT, &sieve_shift, true)
+            .override_global(programs::SEED[0], &seed[0], true)
+            .override_global(programs::SEED[1], &seed[1], true)
+            .override_global(programs::PAYLOAD_OFFSET, &payload_offset, true)
+            .map_max_entries(maps::BLOCKS, lens.blocks)
+            .map_max_entries(maps::SIEVE, lens.sieve)
             .load(object::SOCKET_FILTER)
             .map_err(|error| diagnosis::of_object(error, &Facts::gather()))?;
         for name in [programs::FULL, programs::ADDRESS_ONLY] {
             load_program(&mut ebpf, name)?;
         }
-        let seed = [RandomState::new().hash_one(0), RandomState::new().hash_one(1)];
-        let policy = Policy { kinds: Kinds::NONE, drop_malformed: drop_malformed.into() };
-        let value = Config { policy, seed, shapes: Shapes::NONE };
-        let mut config = ConfigMap {
-            map: take(&mut ebpf, maps::CONFIG)?
-                .try_into()
-                .map_err(|error| other("open the map of the configuration", error))?,
-            value,
+        let memory = Memory {
+            seed: Seed::new(seed[0], seed[1]),
+            ipv4: map(&mut ebpf, maps::IPV4, lens.ipv4)?,
+            ipv6: map(&mut ebpf, maps::IPV6, lens.ipv6)?,
+            ranges4: map(&mut ebpf, maps::RANGES4, lens.ranges4)?,
+            ranges6: map(&mut ebpf, maps::RANGES6, lens.ranges6)?,
+            names: map(&mut ebpf, maps::NAMES, lens.names)?,
+            blocks: map(&mut ebpf, maps::BLOCKS, lens.blocks)?,
+            sieve: map(&mut ebpf, maps::SIEVE, lens.sieve)?,
+            control: map(&mut ebpf, maps::CONTROL, 1)?,
         };
-        config.write(&value).map_err(|error| other("write the configuration", error))?;
-        Ok(Self {
-            sizes,
-            seed,
-            ipv4: rule_map(&mut ebpf, maps::IPV4)?,
-            ipv6: rule_map(&mut ebpf, maps::IPV6)?,
-            qnames: rule_map(&mut ebpf, maps::QNAMES)?,
+        let policy = PolicyMap {
+            map: take(&mut ebpf, maps::POLICY)?
+                .try_into()
+                .map_err(|error| other("open the map of the policy", error))?,
+            value: Policy::default(),
+        };
+        let kernel = Self {
             malformed: take(&mut ebpf, maps::MALFORMED)?
                 .try_into()
                 .map_err(|error| other("open the map of counters", error))?,
-            config: Mutex::new(config),
-            shapes: Mutex::new(ShapeCounts::new()),
+            policy: Mutex::new(policy),
             ebpf,
-        })
+        };
+        Ok((kernel, memory))
     }
 
     pub(crate) fn programs(&self) -> Vec<Program> {
@@ -119,17 +130,22 @@ impl Kernel {
         self.ebpf.program(name)?.try_into().ok()
     }
 
-    /// Says which kinds of rules there are. The programs skip the others.
-    pub(crate) fn set_kinds(&self, kinds: Kinds) -> Result<(), KernelError> {
-        self.change_config(|config| config.policy.kinds = kinds)
+    /// Tells the programs which kinds of rules there are, unless they know.
+    pub(crate) fn set_policy(&self, policy: Policy) -> Result<(), KernelError> {
+        let mut current = self.policy.lock().unwrap_or_else(PoisonError::into_inner);
+        let PolicyMap { map, value } = &mut *current;
+        if *value != policy {
+            let bytes: [u8; size_of::<Policy>()] = zerocopy::transmute!(policy);
+            map.set(0, bytes, 0).map_err(|error| map_error("write to", maps::POLICY, error))?;
+            *value = policy;
+        }
+        Ok(())
     }
 
-    /// Writes the configuration, if it is another one after `change`.
-    pub(super) fn change_config(&self, change: impl FnOnce(&mut Config)) -> Result<(), KernelError> {
-        let mut config = self.config.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut after = config.value;
-        change(&mut after);
-        if config.value == after { Ok(()) } else { config.write(&after) }
+    /// What a program returns for a frame.
+    pub(crate) fn run(&self, program: &str, frame: &[u8]) -> Option<u32> {
+        let options = TestRunOptions { data_in: Some(frame), ..TestRunOptions::default() };
+        Some(self.program(program)?.test_run(options).ok()?.return_value)
     }
 
     /// Messages that could not be read, by reason, on all CPUs.
@@ -148,7 +164,17 @@ impl Kernel {
 
 impl fmt::Debug for Kernel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Kernel").field("sizes", &self.sizes).finish_non_exhaustive()
+        f.debug_struct("Kernel").finish_non_exhaustive()
+    }
+}
+
+const fn map_of(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Ipv4 => maps::IPV4,
+        Kind::Ipv6 => maps::IPV6,
+        Kind::Range4 => maps::RANGES4,
+        Kind::Range6 => maps::RANGES6,
+        Kind::Qname | Kind::Suffix => maps::NAMES,
     }
 }
 
@@ -162,10 +188,20 @@ fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<Map, Unavailable> {
     ebpf.take_map(name).ok_or_else(|| other("find a map in the object", name))
 }
 
-fn rule_map<K: Entry, V: Entry>(ebpf: &mut Ebpf, name: &'static str) -> Result<RuleMap<K, V>, Unavailable> {
-    RuleMap::new(take(ebpf, name)?, name).ok_or_else(|| other("use a map of the object", name))
+/// Maps the elements of an array into this process.
+fn map<T: FromBytes>(ebpf: &mut Ebpf, name: &'static str, len: u32) -> Result<memory::Array<T>, Unavailable> {
+    let Map::Array(data) = take(ebpf, name)? else { return Err(other("use a map of the object", name)) };
+    let fits = data
+        .info()
+        .is_ok_and(|info| info.value_size() as usize == size_of::<T>() && info.max_entries() == len);
+    if !fits {
+        return Err(other("use a map of the object", name));
+    }
+    Mapping::new(data.fd().as_fd(), len as usize)
+        .map(memory::Array::Shared)
+        .map_err(|source| Unavailable::MapTooLarge { map: name.to_owned(), source })
 }
 
 fn map_error(operation: &'static str, map: &'static str, error: aya::maps::MapError) -> KernelError {
-    KernelError { operation, map, source: std::io::Error::other(error) }
+    KernelError { operation, map, source: io::Error::other(error) }
 }

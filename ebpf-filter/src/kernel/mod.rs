@@ -7,17 +7,11 @@ mod fallback;
 #[cfg(target_os = "linux")]
 mod load;
 #[cfg(target_os = "linux")]
-mod map;
-#[cfg(target_os = "linux")]
-mod rules;
-#[cfg(target_os = "linux")]
-mod shapes;
-#[cfg(target_os = "linux")]
 mod socket;
 #[cfg(target_os = "linux")]
 mod sys;
 
 #[cfg(not(target_os = "linux"))]
-pub(crate) use fallback::{Kernel, Payload};
+pub(crate) use fallback::{Kernel, Mapping, Payload};
 #[cfg(target_os = "linux")]
-pub(crate) use {load::Kernel, socket::Payload};
+pub(crate) use {load::Kernel, socket::Payload, sys::Mapping};

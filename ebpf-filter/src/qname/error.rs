@@ -83,8 +83,10 @@ impl From<Malformed> for QNameError {
             Malformed::LabelTooLong => Self::LabelTooLong,
             Malformed::NameTooLong => Self::NameTooLong,
             Malformed::Pointer => Self::Compressed,
-            // The first two are about whole messages; a name can only be cut short.
-            Malformed::TooShort | Malformed::NoQuestion | Malformed::Truncated => Self::Truncated,
+            // The others are about whole messages; a name can only be cut short.
+            Malformed::TooShort | Malformed::NoQuestion | Malformed::Response | Malformed::Truncated => {
+                Self::Truncated
+            }
         }
     }
 }

@@ -2,7 +2,7 @@
 //! looks at source addresses only, for TCP and for everything whose payload does not start with a DNS header.
 
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
-#![cfg_attr(target_arch = "bpf", feature(core_intrinsics, link_llvm_intrinsics))]
+#![cfg_attr(target_arch = "bpf", feature(link_llvm_intrinsics))]
 #![cfg_attr(
     target_arch = "bpf",
     expect(internal_features, reason = "the only way to an atomic add on this target")
@@ -14,40 +14,76 @@
     reason = "one function for the verifier: calls cost packets time and hide bounds"
 )]
 #[allow(clippy::cast_possible_truncation, reason = "sizes here are far below 4 GiB")]
-#[allow(clippy::needless_pass_by_value, reason = "the signature of an entry point")]
 mod program {
-    use core::{hint::black_box, mem::MaybeUninit, net::Ipv4Addr};
+    use core::{
+        ffi::c_void,
+        hint::black_box,
+        mem::MaybeUninit,
+        ops::ControlFlow,
+        ptr::{self, NonNull},
+    };
 
     use aya_ebpf::{
         EbpfContext as _, Global,
-        bindings::{BPF_F_NO_PREALLOC, bpf_hdr_start_off::BPF_HDR_START_NET},
-        helpers::{bpf_skb_load_bytes, bpf_skb_load_bytes_relative},
-        macros::{map, socket_filter},
-        maps::{HashMap, PerCpuArray},
+        bindings::{__sk_buff, BPF_F_MMAPABLE, bpf_hdr_start_off::BPF_HDR_START_NET},
+        helpers::{
+            bpf_ktime_get_ns, bpf_loop, bpf_map_lookup_elem, bpf_skb_load_bytes, bpf_skb_load_bytes_relative,
+        },
+        macros::map,
+        maps::{Array, PerCpuArray},
         programs::SkBuffContext,
     };
     use ebpf_prog::{
         Malformed,
-        decision::{Family, Matched, Packet, Rules, Sourced, Verdict, decide, decide_source},
-        hash::NameHasher,
-        layout::{Action, AddressRule, Config, Ipv4Key, Ipv6Key, Kinds, Policy, QnameKey, QnameRule},
-        message::{HEADER_LEN, MAX_READ, Message, Question},
-        shape::{Shape, Shapes},
+        decision::{Family, Packet, Rules, Sourced, Subject, Verdict, decide, decide_source},
+        layout::{Control, Kinds, Policy},
+        lengths::Lengths,
+        message::{HEADER_LEN, MAX_READ, Message},
+        names::{Block, NameNode},
+        rule::{Action, Ipv4Node, Ipv6Node, Seed},
+        shape::{Shape, SieveWord},
+        table::Slots,
+        turns::{Search, Turns},
     };
-    use zerocopy::FromBytes;
 
-    /// Sizes of the rule maps are set when the object is loaded.
+    /// Sizes of the maps are set when the object is loaded, and so are the constants that go with them.
     #[map]
-    static IPV4: HashMap<Ipv4Key, AddressRule> = HashMap::with_max_entries(1, 0);
+    static IPV4: Array<Ipv4Node> = Array::with_max_entries(1, BPF_F_MMAPABLE);
     #[map]
-    static IPV6: HashMap<Ipv6Key, AddressRule> = HashMap::with_max_entries(1, 0);
-    // An entry takes half a kilobyte: memory is taken as rules come, not for all that might.
+    static IPV6: Array<Ipv6Node> = Array::with_max_entries(1, BPF_F_MMAPABLE);
     #[map]
-    static QNAMES: HashMap<QnameKey, QnameRule> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
+    static RANGES4: Array<Ipv4Node> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+    #[map]
+    static RANGES6: Array<Ipv6Node> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+    #[map]
+    static NAMES: Array<NameNode> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+    #[map]
+    static BLOCKS: Array<Block> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+    #[map]
+    static SIEVE: Array<SieveWord> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+    #[map]
+    static CONTROL: Array<Control> = Array::with_max_entries(1, BPF_F_MMAPABLE);
     #[map]
     static MALFORMED: PerCpuArray<u64> = PerCpuArray::with_max_entries(Malformed::ALL.len() as u32, 0);
     #[map]
     static SCRATCH: PerCpuArray<Message> = PerCpuArray::with_max_entries(1, 0);
+
+    #[unsafe(no_mangle)]
+    static IPV4_SHIFT: Global<u32> = Global::new(32);
+    #[unsafe(no_mangle)]
+    static IPV6_SHIFT: Global<u32> = Global::new(32);
+    #[unsafe(no_mangle)]
+    static RANGES4_SHIFT: Global<u32> = Global::new(32);
+    #[unsafe(no_mangle)]
+    static RANGES6_SHIFT: Global<u32> = Global::new(32);
+    #[unsafe(no_mangle)]
+    static NAMES_SHIFT: Global<u32> = Global::new(32);
+    #[unsafe(no_mangle)]
+    static SIEVE_SHIFT: Global<u32> = Global::new(32);
+    #[unsafe(no_mangle)]
+    static SEED_ONE: Global<u64> = Global::new(1);
+    #[unsafe(no_mangle)]
+    static SEED_OTHER: Global<u64> = Global::new(1);
 
     /// At a UDP socket the data starts at the UDP header. `BPF_PROG_TEST_RUN` shows a program the IP header as well.
     #[unsafe(no_mangle)]
@@ -55,11 +91,7 @@ mod program {
 
     /// A variable of the program is the memory of a map of its own: user space writes it, at any time.
     #[unsafe(no_mangle)]
-    static mut CONFIG: Config = Config {
-        policy: Policy { kinds: Kinds::NONE, drop_malformed: 0 },
-        seed: [0; 2],
-        shapes: Shapes::NONE,
-    };
+    static mut POLICY: Policy = Policy::new(Kinds::NONE, false);
 
     const ETH_P_IP: u32 = 0x0800_u16.to_be() as u32;
     const ETH_P_IPV6: u32 = 0x86dd_u16.to_be() as u32;
@@ -72,48 +104,34 @@ mod program {
     unsafe extern "C" {
         /// The instruction `BPF_LD | BPF_ABS | BPF_W`: the number in network order at this offset into the packet.
         #[link_name = "llvm.bpf.load.word"]
-        fn load_word(context: *mut core::ffi::c_void, offset: u64) -> u64;
+        fn load_word(context: *mut c_void, offset: u64) -> u64;
     }
 
-    #[socket_filter]
-    fn dns_full(ctx: SkBuffContext) -> i64 {
-        accepted_length(decide(&mut Skb(&ctx), &KernelRules::in_force()))
+    // Each in a section of its own, or the verifier does not find their types.
+    #[unsafe(no_mangle)]
+    #[unsafe(link_section = "socket/dns_full")]
+    extern "C" fn dns_full(ctx: *mut __sk_buff) -> i64 {
+        accepted_length(decide(&mut Skb(&SkBuffContext::new(ctx)), &KernelRules::in_force()))
     }
 
-    #[socket_filter]
-    fn dns_address(ctx: SkBuffContext) -> i64 {
-        accepted_length(decide_source(&Skb(&ctx), &KernelRules::in_force()).unwrap_or(Verdict::Pass))
+    #[unsafe(no_mangle)]
+    #[unsafe(link_section = "socket/dns_address")]
+    extern "C" fn dns_address(ctx: *mut __sk_buff) -> i64 {
+        let verdict = decide_source(&Skb(&SkBuffContext::new(ctx)), &KernelRules::in_force());
+        accepted_length(verdict.unwrap_or(Verdict::Pass))
     }
 
-    /// What a socket filter returns: how much of the packet the socket gets.
+    /// What a socket filter returns: how much of the packet the socket gets. It cannot answer, so what is to be answered
+    /// gets to user space.
     #[inline(always)]
     fn accepted_length(verdict: Verdict) -> i64 {
         match verdict {
             Verdict::Drop => 0,
-            Verdict::Pass => i64::from(u32::MAX),
+            Verdict::Pass | Verdict::Truncate | Verdict::Refused | Verdict::NxDomain => i64::from(u32::MAX),
         }
     }
 
     struct Skb<'a>(&'a SkBuffContext);
-
-    impl Skb<'_> {
-        /// Bytes of the network header. The helper reads linear memory only, which the network header always is in.
-        #[inline(always)]
-        fn network<'a, T: FromBytes>(&self, offset: u32, room: &'a mut MaybeUninit<T>) -> Option<&'a T> {
-            // SAFETY: `room` is valid for writes of the length that is passed with it.
-            let result = unsafe {
-                bpf_skb_load_bytes_relative(
-                    self.0.as_ptr(),
-                    offset,
-                    room.as_mut_ptr().cast(),
-                    size_of::<T>() as u32,
-                    BPF_HDR_START_NET,
-                )
-            };
-            // SAFETY: the helper has written every byte, and any bytes make a `T`.
-            (result == 0).then(|| unsafe { room.assume_init_ref() })
-        }
-    }
 
     impl Sourced for Skb<'_> {
         #[inline(always)]
@@ -126,17 +144,29 @@ mod program {
         }
 
         #[inline(always)]
-        fn ipv4_source<'a>(&self, room: &'a mut MaybeUninit<Ipv4Key>) -> Option<&'a Ipv4Key> {
+        fn ipv4_source(&self) -> Option<u64> {
             // Cheaper than the helper. It ends the program if there is no such word, but the network header of an IPv4
             // packet is whole and in linear memory before the packet gets to a socket.
             // SAFETY: `self` holds the context of the program.
-            let source = unsafe { load_word(self.0.as_ptr(), SKF_NET_OFF + u64::from(IPV4_SOURCE)) };
-            Some(room.write(Ipv4Addr::from_bits(source as u32).into()))
+            Some(unsafe { load_word(self.0.as_ptr(), SKF_NET_OFF + u64::from(IPV4_SOURCE)) })
         }
 
         #[inline(always)]
-        fn ipv6_source<'a>(&self, room: &'a mut MaybeUninit<Ipv6Key>) -> Option<&'a Ipv6Key> {
-            self.network(IPV6_SOURCE, room)
+        fn ipv6_source(&self) -> Option<[u64; 2]> {
+            let mut room = MaybeUninit::<[u64; 2]>::uninit();
+            // The helper reads linear memory only, which the network header always is in.
+            // SAFETY: `room` is valid for writes of the length that is passed with it.
+            let result = unsafe {
+                bpf_skb_load_bytes_relative(
+                    self.0.as_ptr(),
+                    IPV6_SOURCE,
+                    room.as_mut_ptr().cast(),
+                    size_of::<[u64; 2]>() as u32,
+                    BPF_HDR_START_NET,
+                )
+            };
+            // SAFETY: the helper has written every byte.
+            (result == 0).then(|| unsafe { room.assume_init() }.map(u64::from_be))
         }
     }
 
@@ -144,17 +174,17 @@ mod program {
         #[inline(always)]
         fn message(&mut self) -> Result<(&mut Message, usize), Malformed> {
             let offset = PAYLOAD_OFFSET.load();
-            let scratch = SCRATCH.get_ptr_mut(0).ok_or(Malformed::TooShort)?;
+            let mut scratch = element::<_, Message>(&SCRATCH, 0).ok_or(Malformed::TooShort)?;
             // SAFETY: the map has one entry for this CPU, and nothing else uses it while the program runs.
-            let message = unsafe { &mut *scratch };
+            let message = unsafe { scratch.as_mut() };
             let len = self.0.len().checked_sub(offset + HEADER_LEN as u32).ok_or(Malformed::TooShort)?;
             // The verifier wants to see the upper bound on the very register that goes into the call, so the compiler
             // must not know that it holds already. The lower one is in the addition.
-            let question = black_box(len.min(LONGEST_QUESTION));
-            if question > LONGEST_QUESTION {
+            let question = black_box(u64::from(len.min(LONGEST_QUESTION)));
+            if question > u64::from(LONGEST_QUESTION) {
                 return Err(Malformed::TooShort);
             }
-            let available = question + HEADER_LEN as u32;
+            let available = question as u32 + HEADER_LEN as u32;
             // Counted from the start of the data, because only this helper reads what is not in linear memory.
             // SAFETY: `payload_mut` is valid for writes of MAX_READ bytes, and `available` is no more than that.
             let result = unsafe {
@@ -177,95 +207,164 @@ mod program {
         #[inline(always)]
         fn in_force() -> Self {
             // SAFETY: a read of a live, aligned static.
-            Self { policy: unsafe { (&raw const CONFIG.policy).read_volatile() } }
+            Self { policy: unsafe { (&raw const POLICY).read_volatile() } }
         }
     }
 
-    impl Rules for KernelRules {
-        type Address = InMap;
-        type Qname = InMap;
-        type Name = NameHasher;
-
+    impl Rules<'static> for KernelRules {
         #[inline(always)]
         fn policy(&self) -> Policy {
             self.policy
         }
 
         #[inline(always)]
-        fn ipv4(&self, source: &Ipv4Key) -> Option<InMap> {
-            IPV4.get_ptr_mut(source).map(InMap::address)
+        fn seed(&self) -> Seed {
+            Seed::new(SEED_ONE.load(), SEED_OTHER.load())
         }
 
         #[inline(always)]
-        fn ipv6(&self, source: &Ipv6Key) -> Option<InMap> {
-            IPV6.get_ptr_mut(source).map(InMap::address)
+        fn now(&self) -> u64 {
+            // SAFETY: the helper takes nothing and has no effects.
+            unsafe { bpf_ktime_get_ns() }
+        }
+
+        #[inline(always)]
+        fn ipv4(&self) -> impl Slots<'static, Ipv4Node> {
+            InMap(&IPV4, &IPV4_SHIFT)
+        }
+
+        #[inline(always)]
+        fn ipv6(&self) -> impl Slots<'static, Ipv6Node> {
+            InMap(&IPV6, &IPV6_SHIFT)
+        }
+
+        #[inline(always)]
+        fn ranges4(&self) -> impl Slots<'static, Ipv4Node> {
+            InMap(&RANGES4, &RANGES4_SHIFT)
+        }
+
+        #[inline(always)]
+        fn ranges6(&self) -> impl Slots<'static, Ipv6Node> {
+            InMap(&RANGES6, &RANGES6_SHIFT)
+        }
+
+        #[inline(always)]
+        fn lengths(&self) -> Option<[&'static Lengths; 2]> {
+            // SAFETY: as elements of tables.
+            element(&CONTROL, 0)
+                .map(|control: NonNull<Control>| unsafe { control.as_ref() }.lengths.each_ref())
+        }
+
+        #[inline(always)]
+        fn names(&self) -> impl Slots<'static, NameNode> {
+            InMap(&NAMES, &NAMES_SHIFT)
+        }
+
+        #[inline(always)]
+        fn blocks(&self) -> impl Slots<'static, Block> {
+            InMap(&BLOCKS, &NAMES_SHIFT)
         }
 
         #[inline(always)]
         fn may_know(&self, shape: Shape) -> bool {
-            // SAFETY: the static is live and aligned; its words are only ever written whole.
-            unsafe { (*black_box(&raw const CONFIG.shapes)).contain(shape) }
+            let place = shape.place(SIEVE_SHIFT.load());
+            // SAFETY: as elements of tables.
+            element(&SIEVE, place.word)
+                .is_some_and(|word: NonNull<SieveWord>| unsafe { word.as_ref() }.contains(place.bits))
         }
 
         #[inline(always)]
-        fn digest(&self) -> NameHasher {
-            // SAFETY: a read of a live, aligned static.
-            NameHasher::new(unsafe { (&raw const CONFIG.seed).read_volatile() })
-        }
-
-        #[inline(always)]
-        fn qname(
-            &self,
-            message: &Message,
-            _question: &Question,
-            name: &NameHasher,
-            qtypes: u32,
-        ) -> Option<InMap> {
-            let rule = QNAMES.get_ptr_mut(name.key(qtypes))?;
-            // SAFETY: map memory stays valid while the program runs; name and type of an entry never change.
-            let same = unsafe { (*rule).qtypes == qtypes && message.name_is(&(*rule).name) };
-            // SAFETY: as above; only the addresses of the fields are taken.
-            same.then(|| unsafe { InMap { hits: &raw mut (*rule).hits, action: &raw const (*rule).action } })
+        fn counts(&self, _subject: Subject, _action: Action) -> bool {
+            true
         }
 
         #[inline(always)]
         fn malformed(&self, reason: Malformed) {
-            if let Some(count) = MALFORMED.get_ptr_mut(reason as u32) {
+            if let Some(mut count) = element::<_, u64>(&MALFORMED, reason as u32) {
                 // SAFETY: the counter belongs to this CPU, and the program is not interrupted by another.
-                unsafe { *count += 1 }
+                unsafe { *count.as_mut() += 1 }
             }
         }
     }
 
-    /// A rule in the memory of a map.
-    struct InMap {
-        hits: *mut u64,
-        action: *const u8,
-    }
-
-    impl InMap {
+    impl Turns for KernelRules {
         #[inline(always)]
-        fn address(rule: *mut AddressRule) -> Self {
-            // SAFETY: map memory stays valid while the program runs; only the addresses of the fields are taken.
-            unsafe { Self { hits: &raw mut (*rule).hits, action: &raw const (*rule).action } }
+        fn search(times: usize, body: impl FnMut(usize) -> Search) -> Option<Verdict> {
+            let mut search = Shared { body, found: NOTHING };
+            let turn = turn_of(&search);
+            // SAFETY: the callback is made for the type that the pointer behind it points at.
+            unsafe { bpf_loop(times as u32, turn as *mut c_void, (&raw mut search).cast(), 0) };
+            match search.found {
+                NOTHING => None,
+                found => Verdict::of(Action::from_byte(found as u8)),
+            }
         }
     }
 
-    impl Matched for InMap {
+    const NOTHING: u64 = u64::MAX;
+
+    /// What the turns of a loop share.
+    struct Shared<F> {
+        body: F,
+        /// The number of a verdict, or [`NOTHING`].
+        found: u64,
+    }
+
+    /// Closures have no names: this finds the function for one by its value.
+    #[inline(always)]
+    fn turn_of<F: FnMut(usize) -> Search>(_: &Shared<F>) -> unsafe extern "C" fn(u64, *mut c_void) -> i64 {
+        turn::<F>
+    }
+
+    /// # Safety
+    ///
+    /// `search` must point at a `Shared<F>` that nobody else uses.
+    unsafe extern "C" fn turn<F: FnMut(usize) -> Search>(index: u64, search: *mut c_void) -> i64 {
+        // SAFETY: the caller vouches for it.
+        let search = unsafe { &mut *search.cast::<Shared<F>>() };
+        match (search.body)(index as usize) {
+            ControlFlow::Continue(()) => 0,
+            ControlFlow::Break(None) => 1,
+            ControlFlow::Break(Some(verdict)) => {
+                search.found = verdict as u64;
+                1
+            }
+        }
+    }
+
+    /// The element of an array with this index. Its number is passed in a whole word, which the verifier lets a program
+    /// keep on its stack where a pointer was before.
+    #[inline(always)]
+    fn element<M, T>(array: &'static M, index: u32) -> Option<NonNull<T>> {
+        let index = u64::from(index);
+        // SAFETY: a map is at the address that the loader puts in, and its keys are the lower half of `index`.
+        let element =
+            unsafe { bpf_map_lookup_elem(ptr::from_ref(array).cast_mut().cast(), (&raw const index).cast()) };
+        NonNull::new(element.cast())
+    }
+
+    /// A table in a map.
+    struct InMap<T: 'static>(&'static Array<T>, &'static Global<u32>);
+
+    impl<T> Clone for InMap<T> {
         #[inline(always)]
-        fn hit(&self) {
-            // SAFETY: the counter is an aligned word in map memory, which other CPUs change by atomic adds only.
-            unsafe {
-                core::intrinsics::atomic_xadd::<u64, u64, { core::intrinsics::AtomicOrdering::Relaxed }>(
-                    self.hits, 1,
-                )
-            };
+        fn clone(&self) -> Self {
+            *self
+        }
+    }
+
+    impl<T> Copy for InMap<T> {}
+
+    impl<T> Slots<'static, T> for InMap<T> {
+        #[inline(always)]
+        fn slot(self, index: u32) -> Option<&'static T> {
+            // SAFETY: elements live as long as the map, and are shared by their type.
+            element(self.0, index).map(|node| unsafe { node.as_ref() })
         }
 
         #[inline(always)]
-        fn action(&self) -> Action {
-            // SAFETY: the byte is in map memory that stays valid while the program runs.
-            Action::from_byte(unsafe { *self.action })
+        fn shift(self) -> u32 {
+            self.1.load()
         }
     }
 

@@ -5,7 +5,7 @@ use std::{io, net::SocketAddr, path::PathBuf};
 use hickory_proto::ProtoError;
 use thiserror::Error;
 
-use super::{listen::MAX_UDP_SOCKETS, rules::RuleProblem, source::Place};
+use super::{listen::MAX_UDP_SOCKETS, rule_problem::RuleProblem, source::Place};
 
 /// A configuration that cannot be used.
 #[derive(Debug, Error)]

@@ -14,7 +14,10 @@ pub(crate) struct Filter {
     pub(crate) malformed: Malformed,
     pub(crate) ipv4_max: u32,
     pub(crate) ipv6_max: u32,
+    pub(crate) ranges4_max: u32,
+    pub(crate) ranges6_max: u32,
     pub(crate) qnames_max: u32,
+    pub(crate) suffixes_max: u32,
     /// No more of a kind than its maximum, no two that match the same.
     pub(crate) rules: Rules,
 }
@@ -25,13 +28,26 @@ impl Filter {
         match kind {
             Kind::Ipv4 => self.ipv4_max,
             Kind::Ipv6 => self.ipv6_max,
+            Kind::Range4 => self.ranges4_max,
+            Kind::Range6 => self.ranges6_max,
             Kind::Qname => self.qnames_max,
+            Kind::Suffix => self.suffixes_max,
             _ => 0,
         }
     }
 
     pub(super) fn check(raw: schema::Filter, source: &Source<'_>) -> Result<Self, ConfigError> {
-        let schema::Filter { mode, malformed, ipv4_max, ipv6_max, qnames_max, rules } = raw;
+        let schema::Filter {
+            mode,
+            malformed,
+            ipv4_max,
+            ipv6_max,
+            ranges4_max,
+            ranges6_max,
+            qnames_max,
+            suffixes_max,
+            rules,
+        } = raw;
         let mut filter = Self {
             mode: match mode {
                 schema::Mode::Prefer => Mode::Prefer,
@@ -44,7 +60,10 @@ impl Filter {
             },
             ipv4_max: ipv4_max.unwrap_or(DEFAULT_MAX),
             ipv6_max: ipv6_max.unwrap_or(DEFAULT_MAX),
+            ranges4_max: ranges4_max.unwrap_or(DEFAULT_MAX),
+            ranges6_max: ranges6_max.unwrap_or(DEFAULT_MAX),
             qnames_max: qnames_max.unwrap_or(DEFAULT_MAX),
+            suffixes_max: suffixes_max.unwrap_or(DEFAULT_MAX),
             rules: Rules::default(),
         };
         filter.rules = Rules::check(rules, &filter, source)?;
@@ -59,7 +78,10 @@ impl Default for Filter {
             malformed: Malformed::Pass,
             ipv4_max: DEFAULT_MAX,
             ipv6_max: DEFAULT_MAX,
+            ranges4_max: DEFAULT_MAX,
+            ranges6_max: DEFAULT_MAX,
             qnames_max: DEFAULT_MAX,
+            suffixes_max: DEFAULT_MAX,
             rules: Rules::default(),
         }
     }

@@ -1,10 +1,13 @@
 //! The configuration: what the file says (`schema`), checked and turned into what the rest of the program needs.
 
 mod error;
+mod expiry;
 mod filter;
 mod forward;
 mod listen;
+mod matches;
 mod qtype;
+mod rule_problem;
 mod rules;
 mod schema;
 mod source;

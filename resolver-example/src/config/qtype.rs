@@ -5,7 +5,7 @@ use std::str::FromStr as _;
 use ebpf_filter::Qtypes;
 use hickory_proto::rr::RecordType;
 
-use super::{rules::RuleProblem, schema};
+use super::{rule_problem::RuleProblem, schema};
 
 /// What a rule's `qtype` stands for: `"ALL"` is every type, and so is the number 255, as in `DNSdist`; a mnemonic or
 /// `TYPEnnn` (RFC 3597) is that one type, `"ANY"` included.

@@ -42,7 +42,10 @@ pub(super) struct Filter {
     pub(super) malformed: Malformed,
     pub(super) ipv4_max: Option<u32>,
     pub(super) ipv6_max: Option<u32>,
+    pub(super) ranges4_max: Option<u32>,
+    pub(super) ranges6_max: Option<u32>,
     pub(super) qnames_max: Option<u32>,
+    pub(super) suffixes_max: Option<u32>,
     pub(super) rules: Vec<Rule>,
 }
 
@@ -71,13 +74,17 @@ pub(super) struct Rule {
     pub(super) qtype: Option<Spanned<QtypeSet>>,
     #[serde(default)]
     pub(super) action: Action,
+    /// Text; whatever else it is gets the same error as text that is no time.
+    pub(super) expires_in: Option<Spanned<toml::Value>>,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum RuleKind {
     Address,
+    Range,
     Qname,
+    Suffix,
 }
 
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
@@ -87,6 +94,9 @@ pub(super) enum Action {
     Drop,
     Pass,
     Count,
+    Truncate,
+    Refused,
+    NxDomain,
 }
 
 /// One qtype or a list of them.

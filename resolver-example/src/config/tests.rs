@@ -1,5 +1,7 @@
 //! What configurations mean, and how wrong ones are told.
 
+mod rules;
+
 use super::*;
 
 const EXAMPLE: &str = include_str!("../../config.example.toml");
@@ -44,7 +46,10 @@ fn the_example_shows_every_key() {
     assert_eq!(config.zones.len(), 1);
     assert_eq!(config.zones[0].file, Path::new("/etc/resolver/zones/example.zone"));
     assert_eq!(config.forward.unwrap().upstreams.len(), 2);
-    assert_eq!(config.filter.rules.to_string(), "0 IPv4 address, 1 IPv6 address, 4 name rules");
+    assert_eq!(
+        config.filter.rules.to_string(),
+        "1 IPv4 address, 1 IPv6 address, 1 IPv4 range, 1 IPv6 range, 4 name, 4 suffix rules"
+    );
     // The schema cannot be listed, but a wrong key lists its table.
     for table in ["", "[listen]", "[[zones]]", "[forward]", "[filter]", "[[filter.rules]]"] {
         let message = refusal(&format!("{table}\nno_such_key = 1"));
@@ -54,6 +59,27 @@ fn the_example_shows_every_key() {
                 .iter()
                 .any(|form| text.contains(form));
             assert!(shown, "{key} of {table}");
+        }
+    }
+}
+
+#[test]
+fn the_example_explains_every_word() {
+    for (text, count) in [
+        ("filter.mode = \"?\"", 3),
+        ("filter.malformed = \"?\"", 2),
+        ("[[filter.rules]]\nkind = \"?\"", 4),
+        ("[[filter.rules]]\naction = \"?\"", 6),
+    ] {
+        let message = refusal(text);
+        let (_, words) = message.split_once("expected ").unwrap_or_else(|| panic!("{message}"));
+        let words: Vec<_> = words.split('`').skip(1).step_by(2).collect();
+        assert_eq!(words.len(), count, "{message}");
+        for word in words {
+            assert!(
+                EXAMPLE.contains(&format!("\"{word}\"  ")) || EXAMPLE.contains(&format!("\"{word}\" (")),
+                "{word}"
+            );
         }
     }
 }
@@ -78,9 +104,13 @@ fn unknown_keys_and_words_are_located() {
         ("[dynblocks]", ":1:2", "`dynblocks`"),
         ("[filter]\nmode = \"maybe\"", ":2:8", "`maybe`"),
         ("[filter]\nipv4_max = -1", ":2:12", "-1"),
-        ("[[filter.rules]]\nkind = \"suffix\"\nvalue = \"a\"", ":2:8", "`suffix`"),
-        ("[[filter.rules]]\nkind = \"qname\"\nvalue = \"a\"\naction = \"truncate\"", ":4:10", "`truncate`"),
-        ("[[filter.rules]]\nkind = \"qname\"\nvalue = \"a\"\nexpires_in = \"5m\"", ":4:1", "`expires_in`"),
+        ("[filter]\nranges4_max = \"9\"", ":2:15", "string"),
+        ("[filter]\nranges6_max = -1", ":2:15", "-1"),
+        ("[filter]\nsuffixes_max = 0.5", ":2:16", "0.5"),
+        ("[filter]\nsuffix_max = 1", ":2:1", "`suffix_max`"),
+        ("[[filter.rules]]\nkind = \"regex\"\nvalue = \"a\"", ":2:8", "`regex`"),
+        ("[[filter.rules]]\nkind = \"qname\"\nvalue = \"a\"\naction = \"tarpit\"", ":4:10", "`tarpit`"),
+        ("[[filter.rules]]\nkind = \"qname\"\nvalue = \"a\"\nexpires = \"5m\"", ":4:1", "`expires`"),
         ("[[filter.rules]]\nkind = \"qname\"\nvalue = \"a\"\nqtype = true", ":4:9", "TYPE65"),
         ("[[filter.rules]]\nkind = \"qname\"", ":1:1", "`value`"),
         ("[[zones]]\norigin = \"a\"", ":1:1", "`file`"),
@@ -161,71 +191,15 @@ fn upstreams_are_checked() {
     assert!(refusal("[forward]").contains("`upstreams`"));
 }
 
-/// A configuration with these rules, each a line of its own, the first in line 2.
-fn with_rules(rules: &[&str]) -> String {
-    format!("filter.qnames_max = 3\nfilter.rules = [\n{}\n]", rules.join(",\n"))
-}
-
 #[test]
-fn rules_reach_the_library() {
-    use ebpf_filter::{Action, Match, Qtypes, Rule};
+fn there_is_room_of_each_kind() {
+    use ebpf_filter::Kind;
 
-    let rules = parse(&with_rules(&[
-        r#"{ kind = "address", value = "192.0.2.7" }"#,
-        r#"{ kind = "address", value = "::ffff:192.0.2.8", action = "pass" }"#,
-        r#"{ kind = "address", value = "2001:db8::42", action = "count" }"#,
-        r#"{ kind = "qname", value = "EvilDomain.com", qtype = 255 }"#,
-        r#"{ kind = "qname", value = "evildomain.com.", qtype = ["ANY", "TYPE65"] }"#,
-    ]));
-    let rules = rules.unwrap().filter.rules;
-
-    let name = || "evildomain.com".parse().unwrap();
-    let expected = [
-        Rule::new(Match::address([192, 0, 2, 7]), Action::Drop),
-        Rule::new(Match::address([192, 0, 2, 8]), Action::Pass),
-        Rule::new(Match::address([0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x42]), Action::Count),
-        Rule::new(Match::qname(name(), Qtypes::All), Action::Drop),
-        Rule::new(Match::qname(name(), Qtypes::Only(255)), Action::Drop),
-        Rule::new(Match::qname(name(), Qtypes::Only(65)), Action::Drop),
-    ];
-    assert_eq!(
-        format!("{:?}", rules.iter().collect::<Vec<_>>()),
-        format!("{:?}", expected.iter().collect::<Vec<_>>())
-    );
-    assert_eq!(rules.to_string(), "2 IPv4 address, 1 IPv6 address, 3 name rules");
-}
-
-#[test]
-fn wrong_rules_are_numbered_and_located() {
-    for (rule, words) in [
-        (r#"{ kind = "address", value = "192.0.2.0/24" }"#, "prefix length"),
-        (r#"{ kind = "address", value = "192.0.2.1:53" }"#, "port"),
-        (r#"{ kind = "address", value = "192.0.2.1", qtype = "A" }"#, "remove `qtype`"),
-        (r#"{ kind = "qname", value = "a..b" }"#, "a..b"),
-        (r#"{ kind = "qname", value = "a", qtype = "BOGUS" }"#, "\"BOGUS\" is not a qtype"),
-        (r#"{ kind = "qname", value = "a", qtype = 65536 }"#, "65536 is not a qtype"),
-        (r#"{ kind = "qname", value = "a", qtype = [] }"#, "empty list"),
-        (r#"{ kind = "qname", value = "OK.test.", qtype = 255 }"#, "line 3"),
-        (r#"{ kind = "qname", value = "a", qtype = ["A", 1] }"#, "line 4"),
-        (r#"{ kind = "qname", value = "a", qtype = ["A", "AAAA", "TXT"] }"#, "qnames_max = 3"),
-    ] {
-        let message = refusal(&with_rules(&[r#"{ kind = "qname", value = "ok.test" }"#, rule]));
-        assert!(message.starts_with("/etc/resolver/test.toml:4:"), "{rule}: {message}");
-        assert!(message.contains(": rule 2: ") && message.contains(words), "{rule}: {message}");
+    let settings = Kind::ALL.into_iter().enumerate();
+    let settings: Vec<_> =
+        settings.map(|(index, kind)| format!("filter.{} = {index}", kind.setting())).collect();
+    let (set, default) = (parse(&settings.join("\n")).unwrap().filter, Config::default().filter);
+    for (index, kind) in (0..).zip(Kind::ALL) {
+        assert_eq!((set.max(kind), default.max(kind)), (index, 1024), "{kind}");
     }
-}
-
-#[test]
-fn an_address_and_its_ipv6_form_are_one() {
-    let message = refusal(&with_rules(&[
-        r#"{ kind = "address", value = "192.0.2.7" }"#,
-        r#"{ kind = "address", value = "::ffff:192.0.2.7" }"#,
-    ]));
-    assert!(message.contains("rule 2: 192.0.2.7 has a rule in line 3"), "{message}");
-}
-
-#[test]
-fn a_kind_that_is_turned_off_takes_no_rule() {
-    let message = refusal("filter.ipv6_max = 0\nfilter.rules = [{ kind = \"address\", value = \"::1\" }]");
-    assert!(message.contains("filter.ipv6_max = 0"), "{message}");
 }

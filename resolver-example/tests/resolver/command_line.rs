@@ -69,7 +69,13 @@ fn check_config_opens_no_socket() {
 fn wrong_configurations_are_told_with_file_and_line() {
     for (config, place, words) in [
         ("[listen]\ndsn = []", ":2:1: ", "`dsn`, expected `dns` or `udp_sockets`"),
-        ("[[filter.rules]]\nkind = \"range\"\nvalue = \"192.0.2.0/24\"", ":2:8: ", "`range`"),
+        ("[[filter.rules]]\nkind = \"regex\"\nvalue = \"a\"", ":2:8: ", "`regex`"),
+        ("[[filter.rules]]\nkind = \"range\"\nvalue = \"192.0.2.0\"", ":3:9: ", "rule 1"),
+        (
+            "[[filter.rules]]\nkind = \"qname\"\nvalue = \"a\"\nexpires_in = \"0s\"",
+            ":4:14: ",
+            "expires_in = \"0s\"",
+        ),
         ("[[filter.rules]]\nkind = \"qname\"\nvalue = \"a\"\nqtype = \"X\"", ":4:9: ", "rule 1"),
     ] {
         let folder = Folder::new(config);

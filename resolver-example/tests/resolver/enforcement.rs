@@ -1,20 +1,23 @@
 //! The same rules, enforced by the kernel and, without privilege, by user space.
 
-use std::{
-    net::{IpAddr, Ipv4Addr, SocketAddr},
-    time::Duration,
-};
+mod answers;
+mod enforcer;
+mod expiry;
+mod ranges;
+mod suffixes;
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use hickory_proto::{
     op::Message,
     rr::{Name, RecordType},
 };
 use rustix::process::Signal;
-use socket2::{Domain, Socket, Type};
 
+use self::enforcer::hits;
 use crate::harness::{
     Folder, PATIENCE, SILENCE, Server, failure, kernel_enforces, program, program_without_privilege, query,
-    text, texts, try_tcp, try_udp, try_udp_from,
+    text, texts, try_connect_from, try_tcp, try_udp, try_udp_from,
 };
 
 const BLOCKED: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 99));
@@ -76,19 +79,6 @@ fn assert_enforced(server: SocketAddr) {
     assert!(try_tcp(server, &query("mail.example.", RecordType::A), PATIENCE).is_some(), "only counted");
 }
 
-/// Whether a connection from `source` is made.
-fn connects(source: IpAddr, server: SocketAddr) -> bool {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
-    socket.bind(&SocketAddr::new(source, 0).into()).expect("an address of this machine");
-    socket.connect_timeout(&server.into(), Duration::from_millis(400)).is_ok()
-}
-
-fn hits(log: &[String], of: &str) -> u64 {
-    let marker = format!("hits of {of}: ");
-    let line = log.iter().find_map(|line| line.split_once(&marker)).map(|(_, hits)| hits);
-    line.and_then(|hits| hits.trim().parse().ok()).unwrap_or(0)
-}
-
 #[test]
 fn the_kernel_drops_what_the_rules_say() {
     if !kernel_enforces() {
@@ -99,8 +89,9 @@ fn the_kernel_drops_what_the_rules_say() {
     assert!(told, "{:#?}", server.start);
 
     assert_enforced(server.address());
-    assert!(!connects(BLOCKED, server.address()), "the SYN of a blocked source is dropped");
-    assert!(connects(ALLOWED, server.address()));
+    let blocked = try_connect_from(BLOCKED, server.address(), SILENCE);
+    assert!(blocked.is_none(), "the SYN of a blocked source is dropped");
+    assert!(try_connect_from(ALLOWED, server.address(), PATIENCE).is_some());
 
     server.signal(Signal::TERM);
     let (status, log) = server.wait();

@@ -17,6 +17,7 @@ use hickory_proto::{
     rr::{Name, RecordType},
 };
 use rustix::process::{Pid, Signal, kill_process};
+use socket2::{Domain, Socket, Type};
 use tempfile::TempDir;
 
 /// Longer than anything takes on a busy machine.
@@ -206,7 +207,32 @@ pub(crate) fn try_udp_from(
 
 /// Asks over TCP; `None` if nobody answers within `patience`.
 pub(crate) fn try_tcp(server: SocketAddr, query: &Message, patience: Duration) -> Option<Message> {
-    let mut stream = TcpStream::connect(server).expect("a connection");
+    let stream = TcpStream::connect(server).expect("a connection");
+    ask_over(stream, query, patience)
+}
+
+/// Asks over TCP from `source`; `None` if there is no connection or no answer within `patience`.
+pub(crate) fn try_tcp_from(
+    source: IpAddr,
+    server: SocketAddr,
+    query: &Message,
+    patience: Duration,
+) -> Option<Message> {
+    ask_over(try_connect_from(source, server, patience)?, query, patience)
+}
+
+/// Connects from `source`; `None` if that takes longer than `patience`.
+pub(crate) fn try_connect_from(source: IpAddr, server: SocketAddr, patience: Duration) -> Option<TcpStream> {
+    let socket = Socket::new(Domain::for_address(server), Type::STREAM, None).expect("a socket");
+    socket.bind(&SocketAddr::new(source, 0).into()).expect("an address of this machine");
+    match socket.connect_timeout(&server.into(), patience) {
+        Ok(()) => Some(socket.into()),
+        Err(error) if error.kind() == ErrorKind::TimedOut => None,
+        Err(error) => panic!("{error}"),
+    }
+}
+
+fn ask_over(mut stream: TcpStream, query: &Message, patience: Duration) -> Option<Message> {
     stream.set_read_timeout(Some(patience)).expect("a timeout");
     let bytes = query.to_vec().expect("a message");
     let length = u16::try_from(bytes.len()).expect("a short message").to_be_bytes();

@@ -139,7 +139,7 @@ fn blocked_names_are_dropped_over_udp_and_tcp() {
         "#,
     );
     assert!(
-        server.start.iter().any(|line| line.contains(" 3 name rules; enforced by user space")),
+        server.start.iter().any(|line| line.contains(" 3 name, 0 suffix rules; enforced by user space")),
         "{:#?}",
         server.start
     );

@@ -2,25 +2,25 @@
 
 use std::{
     any::Any,
-    net::{IpAddr, SocketAddr, UdpSocket},
+    net::{IpAddr, UdpSocket},
 };
 
 use aya::{
-    EbpfLoader,
+    Ebpf, EbpfLoader,
     programs::{ProgramInfo, SocketFilter, loaded_programs},
 };
 use caps::{CapSet, Capability};
-use ebpf_filter::{BpfFilter, Enforcement, Mode, Qtypes};
+use ebpf_filter::{BpfFilter, Enforcement, Kind as RuleKind, Mode, Rule, Selection};
 use ebpf_prog::{layout::programs, object};
 
 use crate::{
-    cases::{Case, Rules},
+    cases::Case,
     common::Result,
     dnsdist::Dnsdist,
-    sender::Sender,
+    sender::{Sender, listener},
 };
 
-/// As many entries as everybody's maps have room for.
+/// As many entries of each kind as everybody has room for, unless there are more.
 pub(crate) const MAX_RULES: u32 = 1024;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,105 +29,136 @@ pub(crate) enum Kind {
     /// Ours, loaded without `CAP_PERFMON`: the kernel guards it against speculation.
     OursGuarded,
     Dnsdist,
+    /// A map of the kernel in place of ours.
+    KernelMap,
     Empty,
 }
 
 impl Kind {
-    pub(crate) const fn name(self) -> &'static str {
+    const fn name(self) -> &'static str {
         match self {
             Self::Ours => "ours",
             Self::OursGuarded => "ours, CAP_BPF only",
             Self::Dnsdist => "dnsdist",
+            Self::KernelMap => "map of the kernel",
             Self::Empty => "empty program",
         }
     }
 }
 
 /// A socket on loopback that nobody reads, and the program on it.
-pub(crate) struct Contestant {
+pub(crate) struct Contestant<'a> {
     pub(crate) kind: Kind,
-    address: SocketAddr,
     program: u32,
-    /// Ours, to see that the packets met the fate that the case says.
+    /// Ours, to see that the packets met the fate that they should.
     filter: Option<BpfFilter>,
+    sender: Sender<'a>,
     /// Whatever has to live on.
     _alive: Box<dyn Any>,
 }
 
-impl Contestant {
-    pub(crate) fn start(kind: Kind, case: &Case) -> Result<Self> {
+impl<'a> Contestant<'a> {
+    pub(crate) fn start(kind: Kind, case: &'a Case) -> Result<Self> {
+        let Case { sources, payloads, ours: rules, .. } = case;
         match kind {
-            Kind::Ours => Self::ours(kind, case, ours(&case.rules)?),
-            Kind::OursGuarded => Self::ours(kind, case, without_perfmon(|| ours(&case.rules))?),
+            Kind::Ours => {
+                let filter = ours(rules)?;
+                Self::ours(kind, filter, programs::FULL, sources, payloads)
+            }
+            Kind::OursGuarded => {
+                let filter = without_perfmon(|| ours(rules))?;
+                Self::ours(kind, filter, programs::FULL, sources, payloads)
+            }
             Kind::Dnsdist => {
                 let dnsdist = Dnsdist::start(case)?;
                 Ok(Self {
                     kind,
-                    address: dnsdist.address(),
                     program: dnsdist.program(),
                     filter: None,
+                    sender: Sender::new(sources, dnsdist.address(), payloads)?,
                     _alive: Box::new(dnsdist),
                 })
             }
-            Kind::Empty => Self::empty(case),
+            Kind::Empty | Kind::KernelMap => {
+                let ebpf = EbpfLoader::new().btf(None).load(object::BASELINE)?;
+                Self::of_baseline(Kind::Empty, ebpf, "baseline", sources, payloads)
+            }
         }
     }
 
-    fn ours(kind: Kind, case: &Case, filter: BpfFilter) -> Result<Self> {
-        let socket = receiver(case)?;
-        if filter.attach(&socket)? != Enforcement::Kernel {
+    /// A program of ours.
+    pub(crate) fn ours(
+        kind: Kind,
+        filter: BpfFilter,
+        name: &str,
+        sources: &'a [IpAddr],
+        payloads: &'a [Vec<u8>],
+    ) -> Result<Self> {
+        let socket = receiver(sources)?;
+        let enforcement = match name {
+            programs::FULL => filter.attach(&socket)?,
+            _ => filter.attach_address_only(&socket)?,
+        };
+        if enforcement != Enforcement::Kernel {
             return Err(format!("the kernel does not enforce: {}", filter.status()).into());
         }
-        let program = filter.status().programs.into_iter().find(|program| program.name == programs::FULL);
-        let program = program.ok_or("the status does not list the program")?.id;
+        let program = filter.status().programs.into_iter().find(|program| program.name == name);
+        let program = program.ok_or("the status does not list the program")?;
+        eprintln!("  {} instructions verified", program.verified_instructions.unwrap_or(0));
         Ok(Self {
             kind,
-            address: socket.local_addr()?,
-            program,
+            program: program.id,
             filter: Some(filter),
+            sender: Sender::new(sources, socket.local_addr()?, payloads)?,
             _alive: Box::new(socket),
         })
     }
 
-    fn empty(case: &Case) -> Result<Self> {
-        let mut ebpf = EbpfLoader::new().btf(None).load(object::BASELINE)?;
-        let program: &mut SocketFilter =
-            ebpf.program_mut("baseline").ok_or("no program `baseline` in the object")?.try_into()?;
+    /// A program of the object for benchmarks.
+    pub(crate) fn of_baseline(
+        kind: Kind,
+        mut ebpf: Ebpf,
+        name: &str,
+        sources: &'a [IpAddr],
+        payloads: &'a [Vec<u8>],
+    ) -> Result<Self> {
+        let program = ebpf.program_mut(name).ok_or_else(|| format!("no program `{name}` in the object"))?;
+        let program: &mut SocketFilter = program.try_into()?;
         program.load()?;
-        let socket = receiver(case)?;
+        let socket = receiver(sources)?;
         program.attach(&socket)?;
-        let id = program.info()?.id();
         Ok(Self {
-            kind: Kind::Empty,
-            address: socket.local_addr()?,
-            program: id,
+            kind,
+            program: program.info()?.id(),
             filter: None,
+            sender: Sender::new(sources, socket.local_addr()?, payloads)?,
             _alive: Box::new((socket, ebpf)),
         })
     }
 
-    /// Sends the packets of the case, and returns the nanoseconds that the program took for one.
-    pub(crate) fn measure(&self, case: &Case, packets: usize) -> Result<f64> {
-        let sender = Sender::new(case.source, self.address, &case.payloads)?;
-        sender.send(packets / 20)?;
-        let hits = self.hits()?;
+    /// Sends packets, and returns the nanoseconds that the program took for one.
+    pub(crate) fn measure(&self, packets: usize) -> Result<f64> {
+        self.sender.send(packets / 20)?;
         let before = self.info()?;
-        sender.send(packets)?;
+        self.sender.send(packets)?;
         let after = self.info()?;
         let runs = after.run_count() - before.run_count();
         if runs != packets as u64 {
             return Err(format!("{}: {packets} packets, but {runs} runs", self.kind.name()).into());
         }
-        let hits = self.hits()? - hits;
-        if self.filter.is_some() && hits != if case.dropped { runs } else { 0 } {
-            return Err(format!("{}: {hits} packets of {packets} matched a rule", self.kind.name()).into());
-        }
         Ok(after.run_time().saturating_sub(before.run_time()).as_nanos() as f64 / packets as f64)
     }
 
-    fn hits(&self) -> Result<u64> {
-        let Some(filter) = &self.filter else { return Ok(0) };
-        Ok(filter.stats()?.rules.iter().map(|rule| rule.hits).sum())
+    /// That all packets met a rule of ours, or none did.
+    pub(crate) fn verify(&self, dropped: bool) -> Result<()> {
+        let Some(filter) = &self.filter else { return Ok(()) };
+        let stats = filter.stats_of(&Selection::all().min_hits(1))?;
+        let hits: u64 = stats.rules.iter().map(|rule| rule.hits).sum();
+        let sent = self.sender.sent() as u64;
+        if hits == if dropped { sent } else { 0 } {
+            return Ok(());
+        }
+        Err(format!("{}: {hits} packets of {sent} matched a rule", self.kind.name()).into())
     }
 
     /// How much there is of the program.
@@ -152,31 +183,26 @@ pub(crate) fn program(id: u32) -> Option<ProgramInfo> {
     loaded_programs().filter_map(std::result::Result::ok).find(|program| program.id() == id)
 }
 
-/// The address that receives what is sent from `source`.
-pub(crate) const fn listener(source: IpAddr) -> IpAddr {
-    match source {
-        IpAddr::V4(_) => IpAddr::V4(std::net::Ipv4Addr::LOCALHOST),
-        IpAddr::V6(_) => IpAddr::V6(std::net::Ipv6Addr::LOCALHOST),
-    }
+fn receiver(sources: &[IpAddr]) -> Result<UdpSocket> {
+    Ok(UdpSocket::bind((listener(sources[0]), 0))?)
 }
 
-fn receiver(case: &Case) -> Result<UdpSocket> {
-    Ok(UdpSocket::bind((listener(case.source), 0))?)
-}
-
-fn ours(rules: &Rules) -> Result<BpfFilter> {
+/// A filter with these rules, and room for them.
+pub(crate) fn ours(rules: &[Rule]) -> Result<BpfFilter> {
+    let max = |kind| {
+        let rules = rules.iter().filter(|rule| rule.matches.kind() == kind).count();
+        u32::try_from(rules).map(|rules| rules.max(MAX_RULES))
+    };
     let filter = BpfFilter::builder()
-        .ipv4_max(MAX_RULES)
-        .ipv6_max(MAX_RULES)
-        .qnames_max(MAX_RULES)
+        .ipv4_max(max(RuleKind::Ipv4)?)
+        .ipv6_max(max(RuleKind::Ipv6)?)
+        .ranges4_max(max(RuleKind::Range4)?)
+        .ranges6_max(max(RuleKind::Range6)?)
+        .qnames_max(max(RuleKind::Qname)?)
+        .suffixes_max(max(RuleKind::Suffix)?)
         .mode(Mode::Require)
         .build()?;
-    for address in &rules.addresses {
-        filter.block(*address)?;
-    }
-    for (name, qtype) in &rules.names {
-        filter.block_qname(&name.parse()?, qtype.map_or(Qtypes::All, Qtypes::Only))?;
-    }
+    filter.insert_many(rules.iter().cloned())?;
     Ok(filter)
 }
 

@@ -16,10 +16,10 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use crate::{
-    cases::{Case, Rules},
+    cases::{Case, Exact},
     common::Result,
-    contestant::{MAX_RULES, listener, program},
-    sender::Sender,
+    contestant::{MAX_RULES, program},
+    sender::{Sender, listener},
 };
 
 /// dnsdist's key for every type, up to version 1.9.
@@ -41,10 +41,10 @@ pub(crate) struct Dnsdist {
 impl Dnsdist {
     pub(crate) fn start(case: &Case) -> Result<Self> {
         // Free now; if somebody takes it before dnsdist does, dnsdist says so.
-        let address = UdpSocket::bind((listener(case.source), 0))?.local_addr()?;
+        let address = UdpSocket::bind((listener(case.sources[0]), 0))?.local_addr()?;
         let before = runs();
-        let mut process = Process::spawn(&config(address, &case.rules))?;
-        let sender = Sender::new(case.source, address, &case.payloads)?;
+        let mut process = Process::spawn(&config(address, &case.dnsdist))?;
+        let sender = Sender::new(&case.sources, address, &case.payloads)?;
         let deadline = Instant::now() + TIMEOUT;
         let program = loop {
             if let Some(status) = process.child.try_wait()? {
@@ -99,7 +99,7 @@ fn runs() -> HashMap<u32, u64> {
         .collect()
 }
 
-fn config(address: SocketAddr, rules: &Rules) -> String {
+fn config(address: SocketAddr, rules: &Exact) -> String {
     let mut config = format!(
         "setSecurityPollSuffix(\"\")\n\
          setLocal(\"{address}\")\n\

@@ -3,13 +3,15 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "printing is what a benchmark is for")]
 #![allow(clippy::cast_precision_loss, reason = "counts here are far below 2^52")]
-#![allow(clippy::cast_possible_truncation, reason = "the only one is of a number below 26")]
+#![allow(clippy::cast_possible_truncation, reason = "numbers here are small, or random anyway")]
 
+mod alternatives;
 mod cases;
 #[path = "../common/mod.rs"]
 mod common;
 mod contestant;
 mod dnsdist;
+mod random;
 mod sender;
 
 use std::process::ExitCode;
@@ -19,13 +21,14 @@ use clap::Parser;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use crate::{
-    cases::Case,
+    cases::{Case, Plan},
     common::{Result, Spread, exit, judge, machine, require_root, table},
     contestant::{Contestant, Kind},
 };
 
 /// Measures what a packet costs in the kernel, beside dnsdist. Needs root, and dnsdist 1.7 to 1.9 (Debian: dnsdist).
 #[derive(Debug, Parser)]
+#[allow(clippy::struct_excessive_bools, reason = "each is an option")]
 struct Args {
     /// Packets for each contestant in each repetition.
     #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1000..=10_000_000))]
@@ -36,6 +39,12 @@ struct Args {
     /// Only cases whose name contains this.
     #[arg(long, value_name = "TEXT", default_value = "")]
     case: String,
+    /// Leave out the alternatives to our tables.
+    #[arg(long)]
+    skip_alternatives: bool,
+    /// Measure those with a million entries as well.
+    #[arg(long)]
+    million: bool,
     /// Leave dnsdist out.
     #[arg(long)]
     skip_dnsdist: bool,
@@ -45,12 +54,6 @@ struct Args {
     /// What cargo passes.
     #[arg(long, hide = true)]
     bench: bool,
-}
-
-/// The figures of one contestant in one case.
-struct Figures {
-    kind: Kind,
-    spread: Spread,
 }
 
 fn main() -> ExitCode {
@@ -68,18 +71,24 @@ fn measure(args: &Args) -> Result<()> {
         .map_err(|error| format!("cannot switch the statistics of programs on: {error}"))?;
     pin()?;
 
-    let mut rows = Vec::new();
-    for case in cases::all().iter().filter(|case| case.name.contains(&args.case)) {
-        eprintln!("{}", case.name);
-        rows.extend(report(case, &run(case, args)?));
-    }
     println!("{}", machine());
     println!(
-        "{} × {} packets; nanoseconds per packet; net: median less that of the empty program\n",
+        "{} × {} packets; nanoseconds per packet: medians and ranges, less the median of the empty program\n",
         args.repeat, args.packets
     );
-    println!("{}", table(["case", "program", "min", "median", "max", "net", "× dnsdist", "bar", ""], &rows));
-    Ok(())
+    let (mut rows, mut empty) = (Vec::new(), Vec::new());
+    for Plan { name, case } in cases::all().into_iter().filter(|plan| plan.name.contains(&args.case)) {
+        eprintln!("{name}");
+        let case = case()?;
+        let figures = run(&case, args)?;
+        empty.extend(figures.iter().find(|(kind, _)| *kind == Kind::Empty).map(|(_, spread)| spread.median));
+        rows.push(report(name, &case, &figures));
+    }
+    if let Some(Spread { min, median, max }) = Spread::of(empty) {
+        println!("{}", table(HEADER, &rows));
+        println!("empty program: {median:.0}, from case to case {min:.0} to {max:.0}\n");
+    }
+    if args.skip_alternatives { Ok(()) } else { alternatives::measure(args) }
 }
 
 /// Keeps the sender on one CPU, the last one it may use, and with it the filters.
@@ -91,7 +100,7 @@ fn pin() -> Result<()> {
     Ok(sched_setaffinity(None, &only)?)
 }
 
-fn run(case: &Case, args: &Args) -> Result<Vec<Figures>> {
+fn run(case: &Case, args: &Args) -> Result<Vec<(Kind, Spread)>> {
     let kinds = [
         Some(Kind::Ours),
         args.cap_bpf_only.then_some(Kind::OursGuarded),
@@ -100,48 +109,68 @@ fn run(case: &Case, args: &Args) -> Result<Vec<Figures>> {
     ];
     let contestants: Vec<_> =
         kinds.into_iter().flatten().map(|kind| Contestant::start(kind, case)).collect::<Result<_>>()?;
-    for contestant in &contestants {
+    let spreads = take_turns(&contestants, case.dropped, args)?;
+    Ok(contestants.iter().map(|contestant| contestant.kind).zip(spreads).collect())
+}
+
+/// Measures each, in turn.
+fn take_turns(contestants: &[Contestant<'_>], dropped: bool, args: &Args) -> Result<Vec<Spread>> {
+    for contestant in contestants {
         eprintln!("  {}", contestant.size()?);
     }
     let mut figures = vec![Vec::new(); contestants.len()];
     for round in 1..=args.repeat {
         eprint!("\r  round {round} of {}", args.repeat);
         for (contestant, figures) in contestants.iter().zip(&mut figures) {
-            figures.push(contestant.measure(case, args.packets as usize)?);
+            figures.push(contestant.measure(args.packets as usize)?);
         }
     }
     eprintln!();
-    let spreads = figures.into_iter().filter_map(Spread::of);
-    Ok(contestants.iter().zip(spreads).map(|(of, spread)| Figures { kind: of.kind, spread }).collect())
+    for contestant in contestants {
+        contestant.verify(dropped)?;
+    }
+    Ok(figures.into_iter().filter_map(Spread::of).collect())
 }
 
-fn report(case: &Case, figures: &[Figures]) -> Vec<[String; 9]> {
-    let median = |kind| Some(figures.iter().find(|figures| figures.kind == kind)?.spread.median);
-    let empty = median(Kind::Empty).unwrap_or(0.0);
-    let dnsdist = median(Kind::Dnsdist).map(|median| median - empty);
-    let row = |figures: &Figures| {
-        let Spread { min, median, max } = figures.spread;
-        let net = median - empty;
-        let ratio = dnsdist.map(|dnsdist| net / dnsdist);
-        let (net, ratio, bar) = match figures.kind {
-            Kind::Ours => (Some(net), ratio, case.bar),
-            Kind::OursGuarded => (Some(net), ratio, None),
-            Kind::Dnsdist => (Some(net), None, None),
-            Kind::Empty => (None, None, None),
-        };
-        let text =
-            |figure: Option<f64>, decimals| figure.map_or_else(String::new, |f| format!("{f:.decimals$}"));
-        [
-            case.name.clone(),
-            figures.kind.name().to_owned(),
-            text(Some(min), 0),
-            text(Some(median), 0),
-            text(Some(max), 0),
-            text(net, 0),
-            text(ratio, 3),
-            bar.map_or_else(String::new, |bar| format!("≤ {bar}")),
-            ratio.map_or("", |ratio| judge(ratio, bar)).to_owned(),
-        ]
-    };
-    figures.iter().map(row).collect()
+/// All of it less so much.
+fn net(Spread { min, median, max }: Spread, by: f64) -> Spread {
+    Spread { min: min - by, median: median - by, max: max - by }
+}
+
+fn range(spread: Spread) -> String {
+    format!("{:.0}–{:.0}", spread.min, spread.max)
+}
+
+const HEADER: [&str; 10] = [
+    "case",
+    "ours",
+    "range",
+    "without `CAP_PERFMON`",
+    "dnsdist",
+    "range",
+    "dnsdist has",
+    "ours / dnsdist",
+    "bar",
+    "",
+];
+
+fn report(name: String, case: &Case, figures: &[(Kind, Spread)]) -> [String; 10] {
+    let of = |kind| figures.iter().find(|(of, _)| *of == kind).map(|(_, spread)| *spread);
+    let empty = of(Kind::Empty).map_or(0.0, |empty| empty.median);
+    let [ours, guarded, dnsdist] =
+        [Kind::Ours, Kind::OursGuarded, Kind::Dnsdist].map(|kind| of(kind).map(|spread| net(spread, empty)));
+    let median = |spread: Option<Spread>| spread.map_or_else(String::new, |s| format!("{:.0}", s.median));
+    let ratio = ours.zip(dnsdist).map(|(ours, dnsdist)| ours.median / dnsdist.median);
+    [
+        name,
+        median(ours),
+        ours.map_or_else(String::new, range),
+        median(guarded),
+        median(dnsdist),
+        dnsdist.map_or_else(String::new, range),
+        case.beside.map_or("the same", |beside| beside).to_owned(),
+        ratio.map_or_else(String::new, |ratio| format!("{ratio:.3}")),
+        case.bar.map_or_else(String::new, |bar| format!("≤ {bar}")),
+        ratio.map_or("", |ratio| judge(ratio, case.bar)).to_owned(),
+    ]
 }

@@ -1,0 +1,196 @@
+//! The rules in user space. They lie in the memory that the kernel reads as well, where it enforces; the decision is
+//! `ebpf-prog`'s, for transports where the kernel cannot see the name and wherever it takes no part.
+
+mod key;
+mod memory;
+mod place;
+mod reading;
+mod sieve;
+mod writer;
+
+use std::sync::{
+    Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicU64, Ordering},
+};
+
+use ebpf_prog::{
+    Malformed as MalformedReason,
+    decision::{Rules, Subject, Verdict, decide, decide_question, decide_source},
+    layout::Policy,
+    lengths::Lengths,
+    message::Message,
+    names::{Block, NameNode},
+    rule::{Action, Ipv4Node, Ipv6Node, Seed},
+    shape::Shape,
+    table::Slots,
+    turns::{Plain, Search, Turns},
+};
+
+pub(crate) use memory::{Array, Lens, Memory, OutOfMemory};
+pub(crate) use place::Which;
+pub(crate) use reading::Found;
+pub(crate) use writer::{Refusal, Writer};
+
+use crate::{Query, clock, query::Datagram};
+
+/// Rules can be looked up while they change; changes come one at a time.
+#[derive(Debug)]
+pub(crate) struct Engine {
+    memory: Memory,
+    /// A [`Policy`].
+    policy: AtomicU64,
+    malformed: [AtomicU64; MalformedReason::ALL.len()],
+    writer: Mutex<Writer>,
+}
+
+impl Engine {
+    pub(crate) fn new(memory: Memory, sizes: crate::sizes::Sizes, drop_malformed: bool) -> Self {
+        let writer = Writer::new(&memory, sizes, drop_malformed);
+        Self {
+            memory,
+            policy: AtomicU64::new(zerocopy::transmute!(writer.policy())),
+            malformed: Default::default(),
+            writer: Mutex::new(writer),
+        }
+    }
+
+    pub(crate) const fn memory(&self) -> &Memory {
+        &self.memory
+    }
+
+    /// Who changes rules holds this.
+    pub(crate) fn writer(&self) -> MutexGuard<'_, Writer> {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says which kinds of rules there are. Lookups skip the others.
+    pub(crate) fn set_policy(&self, policy: Policy) {
+        self.policy.store(zerocopy::transmute!(policy), Ordering::Release);
+    }
+
+    /// `behind_kernel`: the kernel has let the query through by the same rules, as far as it could see them.
+    pub(crate) fn check(&self, query: &Query<'_>, behind_kernel: bool) -> Verdict {
+        let rules = &InForce {
+            sources: Counting::behind(behind_kernel),
+            names: Counting::behind(behind_kernel && query.is_plain_udp()),
+            ..InForce::new(self)
+        };
+        let verdict = decide_source(query.source(), rules).or_else(|| {
+            if !rules.policy.kinds().any(ebpf_prog::layout::Kinds::NAMES) {
+                return None;
+            }
+            let (mut message, question) = Message::for_question(query.name().as_wire(), query.qtype());
+            decide_question(&mut message, &question, rules)
+        });
+        match verdict {
+            // Whoever asks over anything but plain UDP has shown that it is real, and no answer would be too long.
+            Some(Verdict::Truncate) if !query.is_plain_udp() => Verdict::Pass,
+            Some(verdict) => verdict,
+            None => Verdict::Pass,
+        }
+    }
+
+    pub(crate) fn check_datagram(&self, mut datagram: Datagram) -> Verdict {
+        decide(&mut datagram, &InForce::new(self))
+    }
+
+    pub(crate) fn malformed(&self) -> [u64; MalformedReason::ALL.len()] {
+        std::array::from_fn(|reason| self.malformed[reason].load(Ordering::Relaxed))
+    }
+}
+
+/// Which matches are counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Counting {
+    Every,
+    /// Only those that drop: the kernel has counted what it let through.
+    Drops,
+}
+
+impl Counting {
+    const fn behind(kernel: bool) -> Self {
+        if kernel { Self::Drops } else { Self::Every }
+    }
+
+    fn counts(self, action: Action) -> bool {
+        self == Self::Every || action == Action::Drop
+    }
+}
+
+/// The rules as one decision sees them.
+struct InForce<'a> {
+    engine: &'a Engine,
+    policy: Policy,
+    sources: Counting,
+    names: Counting,
+}
+
+impl<'a> InForce<'a> {
+    fn new(engine: &'a Engine) -> Self {
+        let policy = zerocopy::transmute!(engine.policy.load(Ordering::Acquire));
+        Self { engine, policy, sources: Counting::Every, names: Counting::Every }
+    }
+}
+
+impl Turns for InForce<'_> {
+    fn search(times: usize, body: impl FnMut(usize) -> Search) -> Option<Verdict> {
+        Plain::search(times, body)
+    }
+}
+
+impl<'a> Rules<'a> for InForce<'a> {
+    fn policy(&self) -> Policy {
+        self.policy
+    }
+
+    fn seed(&self) -> Seed {
+        self.engine.memory.seed
+    }
+
+    fn now(&self) -> u64 {
+        clock::now()
+    }
+
+    fn ipv4(&self) -> impl Slots<'a, Ipv4Node> {
+        &*self.engine.memory.ipv4
+    }
+
+    fn ipv6(&self) -> impl Slots<'a, Ipv6Node> {
+        &*self.engine.memory.ipv6
+    }
+
+    fn ranges4(&self) -> impl Slots<'a, Ipv4Node> {
+        &*self.engine.memory.ranges4
+    }
+
+    fn ranges6(&self) -> impl Slots<'a, Ipv6Node> {
+        &*self.engine.memory.ranges6
+    }
+
+    fn lengths(&self) -> Option<[&'a Lengths; 2]> {
+        self.engine.memory.control.first().map(|control| control.lengths.each_ref())
+    }
+
+    fn names(&self) -> impl Slots<'a, NameNode> {
+        &*self.engine.memory.names
+    }
+
+    fn blocks(&self) -> impl Slots<'a, Block> {
+        &*self.engine.memory.blocks
+    }
+
+    fn may_know(&self, shape: Shape) -> bool {
+        self.engine.memory.may_know(shape)
+    }
+
+    fn counts(&self, subject: Subject, action: Action) -> bool {
+        match subject {
+            Subject::Source => self.sources.counts(action),
+            Subject::Name => self.names.counts(action),
+        }
+    }
+
+    fn malformed(&self, reason: MalformedReason) {
+        self.engine.malformed[reason as usize].fetch_add(1, Ordering::Relaxed);
+    }
+}
