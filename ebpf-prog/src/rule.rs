@@ -129,6 +129,13 @@ impl Cell {
         state.is_live().then_some(state.0 >> State::NUMBER)
     }
 
+    /// Says of a rule that is gone that another one takes its place: whoever stands on it must not go by what it says.
+    pub(crate) fn prepare(&self) {
+        let State(state) = self.state().begun(Action::Pass, 0);
+        self.state.store(state & !State::LIVE, Relaxed);
+        core::sync::atomic::fence(core::sync::atomic::Ordering::Release);
+    }
+
     pub(crate) fn begin(&self, action: Action, expires: u64, prefix_len: u8) {
         self.hits.store(0, Relaxed);
         self.expires.store(expires, Relaxed);
@@ -148,7 +155,6 @@ impl Cell {
 pub(crate) struct State(u32);
 
 impl State {
-    #[cfg(not(target_arch = "bpf"))]
     const LIVE: u32 = 1 << 16;
     #[cfg(not(target_arch = "bpf"))]
     const NUMBER: u32 = 17;
@@ -159,7 +165,12 @@ impl State {
         (self.0 >> 8) as u8
     }
 
-    #[cfg(not(target_arch = "bpf"))]
+    #[inline(always)]
+    pub(crate) const fn word(self) -> u64 {
+        self.0 as u64
+    }
+
+    #[inline(always)]
     pub(crate) const fn is_live(self) -> bool {
         self.0 & Self::LIVE != 0
     }

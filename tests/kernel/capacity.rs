@@ -344,7 +344,7 @@ fn one_map_for_all_rules_of_a_name(new: NewWorld) {
     assert!(!world.passes(BYSTANDER, &query("a.", AAAA)));
 }
 
-/// More than one batch of system calls, up to the last entry.
+/// Ten thousand of a kind, up to the last one.
 fn as_many_as_there_is_room_for(new: NewWorld) {
     const MANY: u32 = 10_000;
     let world = new(BpfFilter::builder().ipv4_max(MANY).ipv6_max(1).qnames_max(MANY));

@@ -93,7 +93,7 @@ impl BpfFilter {
     ///
     /// # Errors
     ///
-    /// None any more: the counters are in memory.
+    /// None: the counters are in the memory of this process.
     pub fn reset_hits(&self) -> Result<(), KernelError> {
         self.inner.engine.writer().reset_hits(self.inner.engine.memory());
         Ok(())

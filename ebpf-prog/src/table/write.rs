@@ -69,8 +69,9 @@ impl Table {
         if chain_len(nodes, head.load(Relaxed)) >= MAX_CHAIN {
             return Err(TableFull.into());
         }
-        fill(node)?;
+        node.cell().prepare();
         node.cell().next.store(head.load(Relaxed), Relaxed);
+        fill(node)?;
         head.store(index + 1, Release);
         if index == self.unused {
             self.unused += 1;
