@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ebpf_filter::{Action, BpfFilter, BpfFilterBuilder, Kind, Match, Mode, Qtypes, Rule, Selection};
+use ebpf_filter::{Action, BpfFilter, BpfFilterBuilder, IpNet, Kind, Match, Mode, Qtypes, Rule, Selection};
 use ebpf_filter_tests::{
     dns::{A, query},
     in_both_worlds, require_kernel,
@@ -20,7 +20,12 @@ use rustix::thread::sched_setaffinity;
 
 type NewWorld = fn(BpfFilterBuilder) -> World;
 
-in_both_worlds!(rules_are_chosen_and_sorted, resetting_folds_into_the_totals);
+in_both_worlds!(
+    rules_are_chosen_and_sorted,
+    resetting_folds_into_the_totals,
+    one_rule_is_found_by_its_match,
+    who_is_let_pass_is_not_counted,
+);
 
 const MANY: u32 = 1_000_000;
 
@@ -48,6 +53,64 @@ fn rules_are_chosen_and_sorted(new: NewWorld) {
     // Those with as many hits stand in the order of all.
     let by_hits = lines(Selection::all().by_hits().kinds([Kind::Ipv4, Kind::Suffix]));
     assert!(by_hits.ends_with(&format!("127.0.24.1: 1\n{suffix}")), "{by_hits}");
+}
+
+fn one_rule_is_found_by_its_match(new: NewWorld) {
+    let world = new(BpfFilter::builder());
+    let range = |net: &str| Match::range(net.parse::<IpNet>().unwrap());
+    let name = |text: &str| Match::suffix(text.parse().unwrap(), Qtypes::Only(A));
+    let all = [Match::address(client(1)), range("127.0.24.0/24"), range("127.0.16.0/20"), name("a.example")];
+    for of in &all {
+        assert_eq!(world.filter.rule(of), None);
+        world.filter.insert(Rule::new(of.clone(), Action::Count)).unwrap();
+    }
+    assert!(world.passes(client(1), &query("b.A.example.", A)));
+    assert!(world.passes(client(2), &query("b.example.", A)));
+    for (of, hits) in all.iter().zip([1, 2, 2, 1]) {
+        let found = world.filter.rule(of).unwrap();
+        assert_eq!((found.rule, found.hits), (Rule::new(of.clone(), Action::Count), hits), "{of}");
+    }
+    assert_eq!(world.filter.rule(&range("127.0.24.0/25")), None);
+    assert_eq!(world.filter.rule(&name("b.a.example")), None);
+    // What the match means, however it is written.
+    let mapped = Match::Ipv6(client(1).to_ipv6_mapped());
+    assert_eq!(world.filter.rule(&mapped).unwrap().rule.matches, all[0]);
+
+    let short = Rule::new(all[0].clone(), Action::Count).expires_in(Duration::from_nanos(1));
+    world.filter.replace(short).unwrap();
+    assert_eq!(world.filter.rule(&all[0]), None);
+    world.filter.remove(&all[1]).unwrap();
+    assert_eq!(world.filter.rule(&all[1]), None);
+}
+
+fn who_is_let_pass_is_not_counted(new: NewWorld) {
+    let world = new(BpfFilter::builder());
+    let range = |net: &str| Match::range(net.parse::<IpNet>().unwrap());
+    for (of, action) in [
+        (range("127.0.0.0/8"), Action::Drop),
+        (range("127.0.24.0/24"), Action::Pass),
+        (range("127.0.24.0/28"), Action::Count),
+        (Match::address(client(1)), Action::Count),
+        (Match::address(client(2)), Action::Truncate),
+        (Match::address(client(3)), Action::Pass),
+        (range("2001:db8::/32"), Action::Pass),
+    ] {
+        world.filter.insert(Rule::new(of, action)).unwrap();
+    }
+    let lets_pass = |source: &str| world.filter.lets_pass(source.parse().unwrap());
+    for (source, expected) in [
+        ("127.0.24.1", true),
+        ("::ffff:127.0.24.1", true),
+        ("127.0.24.2", false),
+        ("127.0.24.3", true),
+        ("127.0.25.1", false),
+        ("192.0.2.1", false),
+        ("2001:db8::1", true),
+        ("2001:db9::1", false),
+    ] {
+        assert_eq!(lets_pass(source), expected, "{source}");
+    }
+    assert!(world.filter.stats().unwrap().rules.iter().all(|rule| rule.hits == 0));
 }
 
 fn resetting_folds_into_the_totals(new: NewWorld) {

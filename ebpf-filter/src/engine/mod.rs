@@ -31,7 +31,10 @@ pub(crate) use place::Which;
 pub(crate) use reading::Found;
 pub(crate) use writer::{Refusal, Writer};
 
-use crate::{Query, clock, query::Datagram};
+use crate::{
+    Query, clock,
+    query::{Datagram, Source},
+};
 
 /// Rules can be looked up while they change; changes come one at a time.
 #[derive(Debug)]
@@ -90,6 +93,12 @@ impl Engine {
         }
     }
 
+    /// Whether the first rule for this source that does more than count lets it pass. Nothing is counted.
+    pub(crate) fn lets_pass(&self, source: &Source) -> bool {
+        let rules = &InForce { sources: Counting::Nothing, ..InForce::new(self) };
+        decide_source(source, rules) == Some(Verdict::Pass)
+    }
+
     pub(crate) fn check_datagram(&self, mut datagram: Datagram) -> Verdict {
         decide(&mut datagram, &InForce::new(self))
     }
@@ -105,6 +114,7 @@ enum Counting {
     Every,
     /// Only those that drop: the kernel has counted what it let through.
     Drops,
+    Nothing,
 }
 
 impl Counting {
@@ -113,7 +123,11 @@ impl Counting {
     }
 
     fn counts(self, action: Action) -> bool {
-        self == Self::Every || action == Action::Drop
+        match self {
+            Self::Every => true,
+            Self::Drops => action == Action::Drop,
+            Self::Nothing => false,
+        }
     }
 }
 

@@ -26,6 +26,17 @@ pub(crate) enum Which {
 impl Which {
     pub(crate) const ALL: [Self; 5] = [Self::Ipv4, Self::Ipv6, Self::Ranges4, Self::Ranges6, Self::Names];
 
+    /// Where rules of this kind are.
+    pub(crate) const fn of(kind: Kind) -> Self {
+        match kind {
+            Kind::Ipv4 => Self::Ipv4,
+            Kind::Ipv6 => Self::Ipv6,
+            Kind::Range4 => Self::Ranges4,
+            Kind::Range6 => Self::Ranges6,
+            Kind::Qname | Kind::Suffix => Self::Names,
+        }
+    }
+
     /// How many places it has.
     pub(crate) fn len(self, memory: &Memory) -> u32 {
         let len = match self {

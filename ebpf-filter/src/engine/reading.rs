@@ -23,14 +23,16 @@ impl Found {
     /// Every rule, in the order of the tables.
     pub(crate) fn all(memory: &Memory, now: u64) -> impl Iterator<Item = Self> + '_ {
         Which::ALL.into_iter().flat_map(move |table| {
-            (0..table.len(memory)).filter_map(move |index| {
-                let place = Place { table, index };
-                let cell = place.cell(memory);
-                let life = cell.life()?;
-                let expired = clock::is_over(cell.expires(), now);
-                Some(Self { place, hits: cell.hits(), life, expired })
-            })
+            (0..table.len(memory)).filter_map(move |index| Self::at(memory, Place { table, index }, now))
         })
+    }
+
+    /// The rule in this place.
+    pub(crate) fn at(memory: &Memory, place: Place, now: u64) -> Option<Self> {
+        let cell = place.cell(memory);
+        let life = cell.life()?;
+        let expired = clock::is_over(cell.expires(), now);
+        Some(Self { place, hits: cell.hits(), life, expired })
     }
 
     /// The rule itself, unless it has gone meanwhile.

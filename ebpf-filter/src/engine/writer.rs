@@ -13,9 +13,10 @@ use super::{
     key::{self, NameKey},
     memory::Memory,
     place::{Place, Which, selector},
+    reading::Found,
     sieve::SieveCounts,
 };
-use crate::{Kind, Match, Retired, clock, sizes::Sizes};
+use crate::{Kind, Match, Retired, RuleStats, clock, sizes::Sizes};
 
 /// What is needed to change rules. Whoever has it is the only one who does.
 #[derive(Debug)]
@@ -34,6 +35,10 @@ pub(crate) struct Writer {
     /// How many rules there are for names: exact and suffixes, one type and all.
     named: [[u32; 2]; 2],
     retired: [Retired; Kind::ALL.len()],
+    /// Before this, no rule of each table ends.
+    soonest: [u64; Which::ALL.len()],
+    #[cfg(test)]
+    pub(crate) scans: u32,
 }
 
 /// Why a rule is not added.
@@ -78,6 +83,9 @@ impl Writer {
                 .map(|max| vec![0; usize::from(max) + 1].into_boxed_slice()),
             named: [[0; 2]; 2],
             retired: [Retired::default(); Kind::ALL.len()],
+            soonest: [u64::MAX; Which::ALL.len()],
+            #[cfg(test)]
+            scans: 0,
         }
     }
 
@@ -116,6 +124,14 @@ impl Writer {
     /// What became of the rules that are gone.
     pub(crate) const fn retired(&self) -> [Retired; Kind::ALL.len()] {
         self.retired
+    }
+
+    /// The rule for this match, unless it has expired. Who holds the writer sees it whole.
+    #[expect(clippy::unused_self, reason = "nobody else changes rules meanwhile")]
+    pub(crate) fn rule(&self, memory: &Memory, of: &Match) -> Option<RuleStats> {
+        let now = clock::now();
+        let found = Found::at(memory, Place::of(memory, of)?, now)?;
+        if found.expired { None } else { found.read(memory, now) }
     }
 
     /// Adds a rule, unless there is one for the same match that has not expired.
@@ -177,15 +193,16 @@ impl Writer {
                 *self.named(selector) += 1;
             }
         }
+        self.will_end(Which::of(of.kind()), expires);
         Ok(())
     }
 
     /// Gives the rule for this match another action and end, if there is one that has not expired.
-    #[expect(clippy::unused_self, reason = "only who may change rules has one")]
     pub(crate) fn change(&mut self, memory: &Memory, of: &Match, action: Action, expires: u64) -> bool {
         match Place::of(memory, of) {
             Some(place) if !place.has_expired(memory, clock::now()) => {
                 place.cell(memory).change(action, expires);
+                self.will_end(place.table, expires);
                 true
             }
             Some(_) | None => false,
@@ -226,13 +243,30 @@ impl Writer {
             }
         }
         reaped.next = (end < table.len(memory)).then_some(end);
+        if from == 0 && reaped.next.is_none() {
+            self.soonest[table as usize] = reaped.soonest.unwrap_or(u64::MAX);
+        }
         reaped
     }
 
-    /// Removes everything that has ended by now.
-    pub(crate) fn reap_all(&mut self, memory: &Memory, now: u64) {
-        for table in Which::ALL {
-            self.reap(memory, table, 0, u32::MAX, now);
+    /// Removes what has ended by now of the rules that share a table with those of this kind, and says whether that was
+    /// any. Without a look at the table if none can have.
+    pub(crate) fn make_room(&mut self, memory: &Memory, kind: Kind, now: u64) -> bool {
+        let table = Which::of(kind);
+        if now < self.soonest[table as usize] {
+            return false;
+        }
+        #[cfg(test)]
+        {
+            self.scans += 1;
+        }
+        self.reap(memory, table, 0, u32::MAX, now).removed > 0
+    }
+
+    fn will_end(&mut self, table: Which, expires: u64) {
+        if expires != clock::NEVER {
+            let soonest = &mut self.soonest[table as usize];
+            *soonest = expires.min(*soonest);
         }
     }
 

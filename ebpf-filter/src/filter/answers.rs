@@ -4,7 +4,10 @@ use std::{net::IpAddr, sync::atomic::Ordering};
 
 use ebpf_prog::decision::Verdict;
 
-use crate::{BpfFilter, KernelError, Query, Selection, Stats, query::Datagram};
+use crate::{
+    BpfFilter, KernelError, Match, Query, RuleStats, Selection, Stats,
+    query::{Datagram, Source},
+};
 
 use super::Inner;
 
@@ -36,6 +39,41 @@ impl BpfFilter {
     /// and counts it: for sockets that the kernel does not filter.
     pub fn check_datagram(&self, source: impl Into<IpAddr>, message: &[u8]) -> Verdict {
         self.inner.engine.check_datagram(Datagram::new(source.into(), message))
+    }
+
+    /// Whether a rule lets this source pass, whatever else there is: the first rule for its address, or for a range that it is
+    /// in, that does more than count is one with [`Action::Pass`](crate::Action::Pass). Nothing is counted.
+    ///
+    /// ```
+    /// # use ebpf_filter::{Action, BpfFilter, IpNet, Match, Rule};
+    /// let filter = BpfFilter::builder().build()?;
+    /// let (friends, client) = ("192.0.2.0/24".parse::<IpNet>()?, [192, 0, 2, 1].into());
+    /// assert!(!filter.lets_pass(client));
+    /// filter.insert(Rule::new(Match::range(friends), Action::Pass))?;
+    /// assert!(filter.lets_pass(client));
+    /// filter.block(client)?;
+    /// assert!(!filter.lets_pass(client));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn lets_pass(&self, source: IpAddr) -> bool {
+        self.inner.engine.lets_pass(&Source::new(source))
+    }
+
+    /// The rule for exactly this match and its hits; `None` if there is none, or it has expired. It is looked up, not searched
+    /// for, and waits for a change of rules that is under way.
+    ///
+    /// ```
+    /// # use ebpf_filter::{Action, BpfFilter, Match, Rule};
+    /// let filter = BpfFilter::builder().build()?;
+    /// let client = Match::address([192, 0, 2, 1]);
+    /// assert_eq!(filter.rule(&client), None);
+    /// filter.insert(Rule::new(client.clone(), Action::Count))?;
+    /// assert_eq!(filter.rule(&client).map(|found| (found.rule.action, found.hits)), Some((Action::Count, 0)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn rule(&self, of: &Match) -> Option<RuleStats> {
+        let Inner { engine, .. } = &*self.inner;
+        engine.writer().rule(engine.memory(), &of.clone().canonical())
     }
 
     /// What the rules have matched, in the kernel and in user space together. Nobody waits for it: rules may change

@@ -79,22 +79,15 @@ impl BpfFilter {
     }
 
     fn insert_one(&self, writer: &mut Writer, rule: &Rule, expires: u64) -> Result<(), RuleError> {
-        let memory = self.inner.engine.memory();
-        let mut insert = || writer.insert(memory, &rule.matches, rule.action, expires);
-        let refusal = match insert() {
-            Ok(()) => return Ok(()),
-            // What has expired may still have a place.
-            Err(Refusal::Full | Refusal::NamesTooLong) => {
-                writer.reap_all(memory, clock::now());
-                match writer.insert(memory, &rule.matches, rule.action, expires) {
-                    Ok(()) => return Ok(()),
-                    Err(refusal) => refusal,
-                }
-            }
-            Err(Refusal::Duplicate) => Refusal::Duplicate,
-        };
-        let kind = rule.matches.kind();
-        Err(match refusal {
+        let (memory, kind) = (self.inner.engine.memory(), rule.matches.kind());
+        let mut inserted = writer.insert(memory, &rule.matches, rule.action, expires);
+        // What has expired may still have a place.
+        if matches!(inserted, Err(Refusal::Full | Refusal::NamesTooLong))
+            && writer.make_room(memory, kind, clock::now())
+        {
+            inserted = writer.insert(memory, &rule.matches, rule.action, expires);
+        }
+        inserted.map_err(|refusal| match refusal {
             Refusal::Duplicate => RuleError::Duplicate(rule.matches.clone()),
             Refusal::Full => RuleError::Full { kind, max: self.capacity(kind) },
             Refusal::NamesTooLong => RuleError::NamesTooLong { of: rule.matches.clone() },
@@ -167,5 +160,54 @@ impl BpfFilter {
         let mut writer = self.inner.engine.writer();
         writer.clear(self.inner.engine.memory());
         Ok(self.inner.publish(&writer)?)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+mod tests {
+    use std::{net::Ipv4Addr, thread, time::Duration};
+
+    use super::*;
+    use crate::{Kind, Mode};
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    fn drop(host: u32) -> Rule {
+        Rule::drop(Match::address(Ipv4Addr::from_bits(host)))
+    }
+
+    fn scans(filter: &BpfFilter) -> u32 {
+        filter.inner.engine.writer().scans
+    }
+
+    #[test]
+    fn a_full_table_is_not_searched_while_nothing_can_have_ended() {
+        const MAX: u32 = 1_000_000;
+        let filter = BpfFilter::builder().mode(Mode::Off).ipv4_max(MAX).build().unwrap();
+        filter.insert_many((0..MAX).map(|host| drop(host).expires_in(HOUR))).unwrap();
+        for host in MAX..MAX + 1000 {
+            assert!(matches!(filter.insert(drop(host)), Err(RuleError::Full { kind: Kind::Ipv4, max: MAX })));
+        }
+        assert_eq!(scans(&filter), 0);
+        // One search finds the rules that have ended, and when the next one does.
+        for host in 0..10 {
+            filter.replace(drop(host).expires_in(Duration::from_millis(1))).unwrap();
+        }
+        thread::sleep(Duration::from_millis(2));
+        for host in MAX..MAX + 1000 {
+            assert_eq!(filter.insert(drop(host)).is_ok(), host < MAX + 10, "{host}");
+        }
+        assert!(scans(&filter) <= 1);
+    }
+
+    #[test]
+    fn rules_elsewhere_that_end_are_no_reason_to_search() {
+        let filter = BpfFilter::builder().mode(Mode::Off).ipv4_max(1).build().unwrap();
+        let name = Match::qname("a.example".parse().unwrap(), crate::Qtypes::All);
+        filter.insert(Rule::drop(name).expires_in(Duration::from_nanos(1))).unwrap();
+        filter.insert(drop(1).expires_in(HOUR)).unwrap();
+        assert!(filter.insert(drop(2)).is_err());
+        assert_eq!(scans(&filter), 0);
     }
 }

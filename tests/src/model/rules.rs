@@ -222,6 +222,12 @@ impl Model {
         decision
     }
 
+    /// Whether it is a rule for this source that lets it pass.
+    pub fn lets_pass(&self, source: IpAddr) -> bool {
+        let last = self.decide_source(source).matched.last().copied();
+        last.is_some_and(|place| self.rules[place].action == Action::Pass)
+    }
+
     /// Decides on a packet.
     pub fn decide(&self, source: IpAddr, message: &[u8]) -> Decision {
         let mut decision = Decision { verdict: Verdict::Pass, matched: Vec::new(), malformed: None };

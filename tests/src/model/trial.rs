@@ -175,12 +175,14 @@ impl Trial {
             Step::Query(source, name, qtype, plain_udp) => {
                 let question = Question { name: labels_of(name), qtype: *qtype };
                 let decision = self.model.decide_query(*source, &question);
+                let lets_pass = self.model.lets_pass(*source);
                 let query = Query::new(*source, name, *qtype);
                 let query = if *plain_udp { query.over_plain_udp() } else { query };
                 // Whoever asks over anything else has shown that it is real.
                 let passes = decision.verdict == Verdict::Truncate && !plain_udp;
                 let expected = if passes { Verdict::Pass } else { decision.verdict };
                 for filter in &self.filters {
+                    same("lets pass", lets_pass, filter.lets_pass(*source))?;
                     same(WHO[HOST], expected, filter.check(&query))?;
                 }
                 // Behind the kernel, only what it cannot have seen is counted, and what it would have dropped.
@@ -201,6 +203,10 @@ impl Trial {
         for (counter, (filter, before)) in self.filters.iter().zip(&self.before).enumerate() {
             let stats = filter.stats().map_err(|error| error.to_string())?;
             self.same_rules(counter, &stats)?;
+            for listed in &stats.rules {
+                let found = filter.rule(&listed.rule.matches).map(|found| (found.rule.action, found.hits));
+                same("the rule alone", Some((listed.rule.action, listed.hits)), found)?;
+            }
             self.same_malformed(counter, before, &stats)?;
             for kind in Kind::ALL {
                 let (expected, count) = (self.model.count(kind), filter.count(kind) as usize);
