@@ -49,6 +49,7 @@
 
 mod builder;
 mod clock;
+mod default_filter;
 mod engine;
 mod error;
 mod filter;
@@ -64,6 +65,7 @@ mod stats;
 mod status;
 
 pub use builder::{BpfFilterBuilder, Malformed, Mode};
+pub use default_filter::{default_filter, set_default_filter};
 pub use ebpf_prog::{Malformed as MalformedReason, decision::Verdict, rule::Action};
 pub use error::{AttachError, BuildError, KernelError, RuleError, Unavailable};
 pub use filter::BpfFilter;
