@@ -2,7 +2,7 @@
 
 use std::{io, sync::Arc};
 
-use crate::{Kind, Match};
+use crate::{Action, Kind, Match};
 
 /// Why a filter cannot be built.
 #[derive(Debug, thiserror::Error)]
@@ -165,6 +165,17 @@ pub enum RuleError {
     NamesTooLong {
         /// What the rule was to match.
         of: Match,
+    },
+    /// [`Action::Slip`](crate::Action::Slip) takes no more than [`Action::MAX_SLIP`](crate::Action::MAX_SLIP).
+    #[error(
+        "slip {every} of the rule for {of} is too large: the most is {}, and 0 answers none",
+        Action::MAX_SLIP
+    )]
+    SlipTooLarge {
+        /// What the rule was to match.
+        of: Match,
+        /// Every so many-th packet was to be answered.
+        every: u8,
     },
     /// The kernel failed.
     #[error("the kernel cannot change its rules")]

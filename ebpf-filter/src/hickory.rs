@@ -15,7 +15,8 @@ use crate::{BpfFilter, QName, Query};
 /// no answer; those that a rule truncates, refuses or denies get that answer, with the question and no records in it.
 ///
 /// A request over UDP that a rule truncates is answered with TC=1, so that a client that is real asks again over TCP
-/// (RFC 7766 §5), where the rule lets it through. An answer is as long as the request at most, so it amplifies nothing.
+/// (RFC 7766 §5), where the rule lets it through; so is every so many-th of those that [`Action::Slip`](crate::Action::Slip)
+/// drops. An answer is as long as the request at most, so it amplifies nothing.
 ///
 /// That covers what the kernel does not see: names over TCP, TLS, HTTPS and QUIC, names that a client hides from the
 /// kernel behind a compression pointer, and everything if user space enforces the rules.

@@ -13,6 +13,7 @@
 //! | [`table`] | hash tables in memory that both sides share |
 //! | [`rule`], [`names`] | the rules in them: what every rule has, sources; names |
 //! | [`lengths`] | the lengths of prefixes that ranges have |
+//! | [`action`] | what rules do, and what comes of it |
 //! | [`layout`] | names of maps and programs, and what a program reads first |
 //! | [`decision`] | the decision function, generic over the packet and the rules |
 //! | [`object`] | the built programs, ready to be loaded |
@@ -20,11 +21,7 @@
 //! This crate is an implementation detail of `ebpf-filter`: it has no stable interface of its own.
 
 #![no_std]
-#![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch, core_intrinsics))]
-#![cfg_attr(
-    target_arch = "bpf",
-    allow(internal_features, reason = "the only way to an atomic add on this target")
-)]
+#![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 #![allow(
     clippy::inline_always,
     reason = "one function for the verifier: calls cost packets time and hide bounds"
@@ -33,6 +30,7 @@
 #[cfg(not(target_arch = "bpf"))]
 extern crate alloc;
 
+pub mod action;
 #[cfg(not(target_arch = "bpf"))]
 pub mod canonical;
 pub mod decision;

@@ -6,50 +6,13 @@
 
 use core::sync::atomic::Ordering::Relaxed;
 
+pub use crate::action::Action;
 #[cfg(not(target_arch = "bpf"))]
 use crate::table::{Table, TableFull};
 use crate::{
     shared::{AtomicU32, AtomicU64},
     table::{ACQUIRE, Node},
 };
-
-/// What a rule does with the packets that it matches.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(u8)]
-pub enum Action {
-    /// Let the packet through and stop looking.
-    Pass = 0,
-    /// Discard the packet.
-    Drop = 1,
-    /// Count the packet and go on looking.
-    Count = 2,
-    /// Answer with TC=1 in place of the server, so that a real client asks again over TCP (RFC 1035 §4.2.1).
-    Truncate = 3,
-    /// Answer REFUSED in place of the server (RFC 1035 §4.1.1).
-    Refused = 4,
-    /// Answer NXDOMAIN in place of the server (RFC 1035 §4.1.1).
-    NxDomain = 5,
-}
-
-impl Action {
-    /// Every action.
-    pub const ALL: [Self; 6] =
-        [Self::Pass, Self::Drop, Self::Count, Self::Truncate, Self::Refused, Self::NxDomain];
-
-    /// The action of a rule in memory; what no version ever wrote lets the packet through.
-    #[inline(always)]
-    #[must_use]
-    pub const fn from_byte(byte: u8) -> Self {
-        match byte {
-            1 => Self::Drop,
-            2 => Self::Count,
-            3 => Self::Truncate,
-            4 => Self::Refused,
-            5 => Self::NxDomain,
-            _ => Self::Pass,
-        }
-    }
-}
 
 /// What every rule has, whatever it matches; and the links of the table that it is in.
 #[derive(Debug, Default)]
@@ -69,19 +32,14 @@ pub struct Cell {
 }
 
 impl Cell {
-    /// Counts a packet.
+    /// Counts a packet, and says how many that makes.
     #[inline(always)]
-    pub fn hit(&self) {
+    pub fn hit(&self) -> u64 {
         #[cfg(target_arch = "bpf")]
-        // SAFETY: the counter is an aligned word in map memory, which everybody changes by atomic operations only.
-        unsafe {
-            core::intrinsics::atomic_xadd::<u64, u64, { core::intrinsics::AtomicOrdering::Relaxed }>(
-                self.hits.as_ptr(),
-                1,
-            )
-        };
+        let before = self.hits.fetch_add(1);
         #[cfg(not(target_arch = "bpf"))]
-        self.hits.fetch_add(1, Relaxed);
+        let before = self.hits.fetch_add(1, Relaxed);
+        before.wrapping_add(1)
     }
 
     /// Packets that were counted.
@@ -90,10 +48,14 @@ impl Cell {
     }
 
     /// What the rule does.
+    pub fn action(&self) -> Action {
+        Action::from_byte(self.action_byte())
+    }
+
     #[inline(always)]
     #[allow(clippy::cast_possible_truncation, reason = "it is in the lowest byte")]
-    pub fn action(&self) -> Action {
-        Action::from_byte(self.state.load(Relaxed) as u8)
+    pub(crate) fn action_byte(&self) -> u8 {
+        self.state.load(Relaxed) as u8
     }
 
     /// When the rule ends: `CLOCK_MONOTONIC` in nanoseconds, or 0 for never.
@@ -119,7 +81,7 @@ impl Cell {
     pub fn change(&self, action: Action, expires: u64) {
         self.expires.store(expires, Relaxed);
         let state = self.state.load(Relaxed);
-        self.state.store(state & !0xff | action as u32, core::sync::atomic::Ordering::Release);
+        self.state.store(state & !0xff | u32::from(action.to_byte()), core::sync::atomic::Ordering::Release);
     }
 
     /// Whether a rule is here, and which of all that ever were: two equal answers mean that nothing has changed in between
@@ -178,7 +140,7 @@ impl State {
     #[cfg(not(target_arch = "bpf"))]
     const fn begun(self, action: Action, prefix_len: u8) -> Self {
         let number = (self.0 >> Self::NUMBER).wrapping_add(1);
-        Self(number << Self::NUMBER | Self::LIVE | (prefix_len as u32) << 8 | action as u32)
+        Self(number << Self::NUMBER | Self::LIVE | (prefix_len as u32) << 8 | action.to_byte() as u32)
     }
 }
 

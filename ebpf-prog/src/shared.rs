@@ -37,9 +37,20 @@ mod in_kernel {
     atomic!(AtomicU64, u64);
 
     impl AtomicU64 {
+        /// In assembly, because the compiler adds and fetches only for a processor that it takes for a later one; every kernel
+        /// that has `bpf_loop` knows the instruction.
         #[inline(always)]
-        pub(crate) fn as_ptr(&self) -> *mut u64 {
-            self.0.get()
+        pub(crate) fn fetch_add(&self, mut value: u64) -> u64 {
+            // SAFETY: this is an aligned number, which everybody changes by atomic operations only.
+            unsafe {
+                core::arch::asm!(
+                    "{value} = atomic_fetch_add((u64 *)({number} + 0), {value})",
+                    value = inout(reg) value,
+                    number = in(reg) self.0.get(),
+                    options(nostack),
+                );
+            }
+            value
         }
     }
 }

@@ -5,10 +5,10 @@
 
 use core::ops::ControlFlow;
 
-use crate::decision::Verdict;
+use crate::action::Decided;
 
 /// Whether a search goes on, and what it has come to if not.
-pub type Search = ControlFlow<Option<Verdict>>;
+pub type Search = ControlFlow<Option<Decided>>;
 
 /// How loops are run.
 pub trait Turns {
@@ -16,7 +16,7 @@ pub trait Turns {
     ///
     /// What `body` captures has to be pointers and whole words: the verifier lets no program keep anything smaller on its
     /// stack where a pointer was before, unless it trusts the loader.
-    fn search(times: usize, body: impl FnMut(usize) -> Search) -> Option<Verdict>;
+    fn search(times: usize, body: impl FnMut(usize) -> Search) -> Option<Decided>;
 }
 
 /// A turn is over; there is another one if `more`.
@@ -32,10 +32,10 @@ pub struct Plain;
 
 #[cfg(not(target_arch = "bpf"))]
 impl Turns for Plain {
-    fn search(times: usize, body: impl FnMut(usize) -> Search) -> Option<Verdict> {
+    fn search(times: usize, body: impl FnMut(usize) -> Search) -> Option<Decided> {
         match (0..times).try_for_each(body) {
             ControlFlow::Continue(()) => None,
-            ControlFlow::Break(verdict) => verdict,
+            ControlFlow::Break(decided) => decided,
         }
     }
 }

@@ -9,7 +9,7 @@ use std::{
 
 use ebpf_prog::{
     Malformed,
-    decision::{Family, Packet, Sourced, Verdict, decide, decide_source},
+    decision::{Came, Family, Packet, Sourced, Verdict, decide, decide_source},
     message::Message,
     rule::Action,
 };
@@ -84,7 +84,8 @@ fn what() -> impl Strategy<Value = What> {
 }
 
 fn does() -> impl Strategy<Value = Does> {
-    let action = prop_oneof![3 => Just(Action::Count), 2 => select(Action::ALL.to_vec())];
+    let actions = [&Action::ALL[..], &[0, 1, 3, 127].map(Action::Slip)].concat();
+    let action = prop_oneof![3 => Just(Action::Count), 2 => select(actions)];
     (action, select(vec![0, 0, NOW + 1, NOW, 1]))
 }
 
@@ -134,9 +135,24 @@ fn asked_about_name(packet: &Datagram) -> Vec<What> {
     }
 }
 
-/// The rules of the decision, in so many words: who is asked in which order, who is counted, and what comes of it.
+/// What a rule does with the packet that it counts as the `hits`th.
+fn verdict(action: Action, hits: u64) -> Option<Verdict> {
+    match action {
+        Action::Count => None,
+        Action::Pass => Some(Verdict::Pass),
+        Action::Truncate => Some(Verdict::Truncate),
+        Action::Refused => Some(Verdict::Refused),
+        Action::NxDomain => Some(Verdict::NxDomain),
+        Action::Slip(every) if every > 0 && hits.is_multiple_of(every.into()) => Some(Verdict::Truncate),
+        Action::Drop | Action::Slip(_) => Some(Verdict::Drop),
+    }
+}
+
+/// The rules of the decision, in so many words: who is asked in which order, who is counted, and what comes of it. `before`
+/// is what was counted before.
 fn expected(
     rules: &BTreeMap<What, Does>,
+    before: &BTreeMap<What, u64>,
     drop_malformed: bool,
     packet: &Datagram,
 ) -> (Verdict, BTreeMap<What, u64>, Vec<Malformed>) {
@@ -147,10 +163,11 @@ fn expected(
             if ends != 0 && ends <= NOW {
                 return None;
             }
+            let nth = before.get(&what).unwrap_or(&0) + 1;
             if !what.is_name() || action != Action::Refused {
                 hits.insert(what, 1);
             }
-            Verdict::of(action)
+            verdict(action, nth)
         })
     };
     let mut verdict = first_to_decide(asked_about_source(packet));
@@ -182,7 +199,7 @@ proptest! {
         let world = World::new(&rules, drop_malformed);
         for mut packet in packets {
             world.malformed.borrow_mut().clear();
-            let (verdict, hits, malformed) = expected(&rules, drop_malformed, &packet);
+            let (verdict, hits, malformed) = expected(&rules, &total, drop_malformed, &packet);
 
             prop_assert_eq!(decide(&mut packet, &&world), verdict, "{:?}", packet);
 
@@ -207,6 +224,7 @@ proptest! {
         });
         let world = World::new(&rules.collect(), false);
         let expected = packet.is(Family::Ipv4).then_some(Verdict::Drop);
-        prop_assert_eq!(decide_source(&packet, &&world), expected);
+        let decided = decide_source(&packet, &&world);
+        prop_assert_eq!(decided.map(|decided| decided.verdict(Came::OverPlainUdp)), expected);
     }
 }

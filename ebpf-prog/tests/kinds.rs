@@ -2,7 +2,7 @@
 
 use ebpf_prog::{
     Malformed,
-    decision::{Family, Packet, Rules, Sourced, Subject, Verdict, decide, decide_source},
+    decision::{Decided, Family, Packet, Rules, Sourced, Subject, Verdict, decide, decide_source},
     layout::{Kinds, Policy},
     lengths::Lengths,
     message::Message,
@@ -21,7 +21,7 @@ fn asked<T>() -> &'static [T] {
 struct Trap(Policy);
 
 impl Turns for Trap {
-    fn search(_: usize, _: impl FnMut(usize) -> Search) -> Option<Verdict> {
+    fn search(_: usize, _: impl FnMut(usize) -> Search) -> Option<Decided> {
         panic!("searched")
     }
 }

@@ -50,15 +50,17 @@ fn names_that_collide_find_room() {
     }
 }
 
-/// A refused change may have cleared the last rule of a kind away.
+/// A refused change may have cleared the last rule of a kind away that shares the table.
 #[test]
 fn a_refused_rule_leaves_no_kind_behind() {
-    let filter = in_user_space(BpfFilter::builder().ipv4_max(1));
-    let name = Match::qname("evil.example".parse().unwrap(), Qtypes::All);
-    filter.insert(Rule::drop(name).expires_in(Duration::from_nanos(1))).unwrap();
-    filter.block([192, 0, 2, 1]).unwrap();
-    filter.block([192, 0, 2, 2]).unwrap_err();
-    assert_eq!(filter.count(Kind::Qname), 0);
+    let filter = in_user_space(BpfFilter::builder().qnames_max(1));
+    let (evil, good) = ("evil.example".parse().unwrap(), "good.example".parse().unwrap());
+    let below = Match::suffix("example".parse().unwrap(), Qtypes::All);
+    filter.block_qname(&evil, Qtypes::All).unwrap();
+    filter.insert(Rule::drop(below).expires_in(Duration::from_nanos(1))).unwrap();
+    filter.block_qname(&good, Qtypes::All).unwrap_err();
+    assert_eq!(filter.count(Kind::Suffix), 0);
+    filter.unblock_qname(&evil, Qtypes::All).unwrap();
     filter.check_datagram([192, 0, 2, 3], b"short");
     assert_eq!(filter.stats().unwrap().malformed_total(), 0, "there is no rule for a name");
 }

@@ -15,7 +15,7 @@ use std::sync::{
 
 use ebpf_prog::{
     Malformed as MalformedReason,
-    decision::{Rules, Subject, Verdict, decide, decide_question, decide_source},
+    decision::{Came, Decided, Rules, Subject, Verdict, decide, decide_question, decide_source},
     layout::Policy,
     lengths::Lengths,
     message::Message,
@@ -72,31 +72,28 @@ impl Engine {
     }
 
     /// `behind_kernel`: the kernel has let the query through by the same rules, as far as it could see them.
-    pub(crate) fn check(&self, query: &Query<'_>, behind_kernel: bool) -> Verdict {
+    pub(crate) fn check(&self, query: &Query<'_>, came: Came, behind_kernel: bool) -> Verdict {
         let rules = &InForce {
             sources: Counting::behind(behind_kernel),
             names: Counting::behind(behind_kernel && query.is_plain_udp()),
             ..InForce::new(self)
         };
-        let verdict = decide_source(query.source(), rules).or_else(|| {
-            if !rules.policy.kinds().any(ebpf_prog::layout::Kinds::NAMES) {
-                return None;
-            }
-            let (mut message, question) = Message::for_question(query.name().as_wire(), query.qtype());
-            decide_question(&mut message, &question, rules)
-        });
-        match verdict {
-            // Whoever asks over anything but plain UDP has shown that it is real, and no answer would be too long.
-            Some(Verdict::Truncate) if !query.is_plain_udp() => Verdict::Pass,
-            Some(verdict) => verdict,
-            None => Verdict::Pass,
-        }
+        decide_source(query.source(), rules)
+            .or_else(|| {
+                if !rules.policy.kinds().any(ebpf_prog::layout::Kinds::NAMES) {
+                    return None;
+                }
+                let (mut message, question) = Message::for_question(query.name().as_wire(), query.qtype());
+                decide_question(&mut message, &question, rules)
+            })
+            .unwrap_or(Decided::PASS)
+            .verdict(came)
     }
 
     /// Whether the first rule for this source that does more than count lets it pass. Nothing is counted.
     pub(crate) fn lets_pass(&self, source: &Source) -> bool {
         let rules = &InForce { sources: Counting::Nothing, ..InForce::new(self) };
-        decide_source(source, rules) == Some(Verdict::Pass)
+        decide_source(source, rules).map(|decided| decided.verdict(Came::OverPlainUdp)) == Some(Verdict::Pass)
     }
 
     pub(crate) fn check_datagram(&self, mut datagram: Datagram) -> Verdict {
@@ -125,7 +122,7 @@ impl Counting {
     fn counts(self, action: Action) -> bool {
         match self {
             Self::Every => true,
-            Self::Drops => action == Action::Drop,
+            Self::Drops => matches!(action, Action::Drop | Action::Slip(0)),
             Self::Nothing => false,
         }
     }
@@ -147,7 +144,7 @@ impl<'a> InForce<'a> {
 }
 
 impl Turns for InForce<'_> {
-    fn search(times: usize, body: impl FnMut(usize) -> Search) -> Option<Verdict> {
+    fn search(times: usize, body: impl FnMut(usize) -> Search) -> Option<Decided> {
         Plain::search(times, body)
     }
 }

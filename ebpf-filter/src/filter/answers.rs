@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, sync::atomic::Ordering};
 
-use ebpf_prog::decision::Verdict;
+use ebpf_prog::decision::{Came, Verdict};
 
 use crate::{
     BpfFilter, KernelError, Match, Query, RuleStats, Selection, Stats,
@@ -32,7 +32,13 @@ impl BpfFilter {
     pub fn check(&self, query: &Query<'_>) -> Verdict {
         let Inner { kernel, engine, degraded, .. } = &*self.inner;
         let behind_kernel = kernel.is_ok() && degraded.sockets.load(Ordering::Relaxed) == 0;
-        engine.check(query, behind_kernel)
+        let came = match (query.is_plain_udp(), kernel) {
+            (false, _) => Came::Otherwise,
+            (true, Err(_)) => Came::OverPlainUdp,
+            // Also if the kernel refuses to filter some sockets: what it has chosen at the others must not be chosen from again.
+            (true, Ok(_)) => Came::ThroughKernel,
+        };
+        engine.check(query, came, behind_kernel)
     }
 
     /// Decides on a DNS message as it was received over UDP, before anything decodes it, exactly as the kernel does,

@@ -1,7 +1,7 @@
 //! Changing rules.
 
 use crate::{
-    BpfFilter, Match, Rule, RuleError, clock,
+    Action, BpfFilter, Match, Rule, RuleError, clock,
     engine::{Refusal, Writer},
 };
 
@@ -12,8 +12,8 @@ impl BpfFilter {
     ///
     /// # Errors
     ///
-    /// If there is a rule for the same match, if there is no room, or if rules of this kind are not used. The rules are
-    /// as they were then.
+    /// If there is a rule for the same match, if there is no room, if rules of this kind are not used, or if the number of an
+    /// [`Action::Slip`] is too large. The rules are as they were then.
     ///
     /// # Example
     ///
@@ -51,8 +51,8 @@ impl BpfFilter {
 
     fn insert_all(&self, rules: &[Rule]) -> Result<(), RuleError> {
         let Inner { engine, .. } = &*self.inner;
-        for Rule { matches, .. } in rules {
-            self.used(matches.kind())?;
+        for rule in rules {
+            self.takes(rule)?;
         }
         let mut writer = engine.writer();
         let mut soonest = None;
@@ -94,6 +94,15 @@ impl BpfFilter {
         })
     }
 
+    fn takes(&self, rule: &Rule) -> Result<(), RuleError> {
+        if let Action::Slip(every) = rule.action
+            && every > Action::MAX_SLIP
+        {
+            return Err(RuleError::SlipTooLarge { of: rule.matches.clone(), every });
+        }
+        self.used(rule.matches.kind())
+    }
+
     /// Has rules cleared away once they have ended.
     fn expect(&self, soonest: Option<u64>) {
         if let Some(deadline) = soonest {
@@ -122,7 +131,7 @@ impl BpfFilter {
     /// ```
     pub fn replace(&self, rule: Rule) -> Result<bool, RuleError> {
         let rule = rule.canonical();
-        self.used(rule.matches.kind())?;
+        self.takes(&rule)?;
         let expires = clock::deadline(rule.expires_in);
         let mut writer = self.inner.engine.writer();
         let changed = writer.change(self.inner.engine.memory(), &rule.matches, rule.action, expires);

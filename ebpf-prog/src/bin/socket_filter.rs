@@ -5,7 +5,7 @@
 #![cfg_attr(target_arch = "bpf", feature(link_llvm_intrinsics))]
 #![cfg_attr(
     target_arch = "bpf",
-    expect(internal_features, reason = "the only way to an atomic add on this target")
+    expect(internal_features, reason = "the only way to a load of the classic kind")
 )]
 
 #[cfg(target_arch = "bpf")]
@@ -35,7 +35,7 @@ mod program {
     };
     use ebpf_prog::{
         Malformed,
-        decision::{Family, Packet, Rules, Sourced, Subject, Verdict, decide, decide_source},
+        decision::{Came, Decided, Family, Packet, Rules, Sourced, Subject, Verdict, decide, decide_source},
         layout::{Control, Kinds, Policy},
         lengths::Lengths,
         message::{HEADER_LEN, MAX_READ, Message},
@@ -117,8 +117,8 @@ mod program {
     #[unsafe(no_mangle)]
     #[unsafe(link_section = "socket/dns_address")]
     extern "C" fn dns_address(ctx: *mut __sk_buff) -> i64 {
-        let verdict = decide_source(&Skb(&SkBuffContext::new(ctx)), &KernelRules::in_force());
-        accepted_length(verdict.unwrap_or(Verdict::Pass))
+        let decided = decide_source(&Skb(&SkBuffContext::new(ctx)), &KernelRules::in_force());
+        accepted_length(decided.unwrap_or(Decided::PASS).verdict(Came::Otherwise))
     }
 
     /// What a socket filter returns: how much of the packet the socket gets. It cannot answer, so what is to be answered
@@ -289,14 +289,14 @@ mod program {
 
     impl Turns for KernelRules {
         #[inline(always)]
-        fn search(times: usize, body: impl FnMut(usize) -> Search) -> Option<Verdict> {
+        fn search(times: usize, body: impl FnMut(usize) -> Search) -> Option<Decided> {
             let mut search = Shared { body, found: NOTHING };
             let turn = turn_of(&search);
             // SAFETY: the callback is made for the type that the pointer behind it points at.
             unsafe { bpf_loop(times as u32, turn as *mut c_void, (&raw mut search).cast(), 0) };
             match search.found {
                 NOTHING => None,
-                found => Verdict::of(Action::from_byte(found as u8)),
+                found => Some(Decided::from_word(found)),
             }
         }
     }
@@ -306,7 +306,7 @@ mod program {
     /// What the turns of a loop share.
     struct Shared<F> {
         body: F,
-        /// The number of a verdict, or [`NOTHING`].
+        /// A [`Decided`], or [`NOTHING`].
         found: u64,
     }
 
@@ -325,8 +325,8 @@ mod program {
         match (search.body)(index as usize) {
             ControlFlow::Continue(()) => 0,
             ControlFlow::Break(None) => 1,
-            ControlFlow::Break(Some(verdict)) => {
-                search.found = verdict as u64;
+            ControlFlow::Break(Some(decided)) => {
+                search.found = decided.word();
                 1
             }
         }

@@ -7,7 +7,7 @@ use std::{
 
 use ebpf_prog::{
     Malformed,
-    decision::{Rules, Subject, Verdict},
+    decision::{Decided, Rules, Subject},
     layout::{Kinds, Policy},
     lengths::Lengths,
     message::{Message, NameDigest, SuffixKey},
@@ -168,7 +168,7 @@ impl World {
 }
 
 impl Turns for World {
-    fn search(times: usize, body: impl FnMut(usize) -> Search) -> Option<Verdict> {
+    fn search(times: usize, body: impl FnMut(usize) -> Search) -> Option<Decided> {
         Plain::search(times, body)
     }
 }
@@ -229,7 +229,7 @@ impl<'a> Rules<'a> for &'a World {
 }
 
 impl Turns for &World {
-    fn search(times: usize, body: impl FnMut(usize) -> Search) -> Option<Verdict> {
+    fn search(times: usize, body: impl FnMut(usize) -> Search) -> Option<Decided> {
         World::search(times, body)
     }
 }

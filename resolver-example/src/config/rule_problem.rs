@@ -1,6 +1,6 @@
 //! What can be wrong with a rule, and what to write instead.
 
-use ebpf_filter::{Kind, Match, QNameError};
+use ebpf_filter::{Action, Kind, Match, QNameError};
 use thiserror::Error;
 
 /// What can be wrong with a rule.
@@ -31,6 +31,13 @@ pub(crate) enum RuleProblem {
         "{value} is not a qtype: write \"ALL\", a type such as \"A\", \"TYPE65\" for one without a name, or a number up to 65535"
     )]
     Qtype { value: String },
+    #[error(
+        "slip = {value}: write 1 to answer every query with TC=1, 2 for every second, up to {}, or 0 to answer none",
+        Action::MAX_SLIP
+    )]
+    Slip { value: i64 },
+    #[error("`slip` goes with action = \"slip\" alone: remove it, or change the action")]
+    SlipOfOther,
     #[error("`qtype` is an empty list: remove the key to match every type")]
     NoQtype,
     #[error(

@@ -81,15 +81,8 @@ impl fmt::Display for Rules {
 
 /// One rule, or one for each type of a list.
 fn parse(raw: schema::Rule) -> Result<Vec<Rule>, Spanned<RuleProblem>> {
-    let schema::Rule { kind, value, qtype, action, expires_in } = raw;
-    let action = match action {
-        schema::Action::Drop => Action::Drop,
-        schema::Action::Pass => Action::Pass,
-        schema::Action::Count => Action::Count,
-        schema::Action::Truncate => Action::Truncate,
-        schema::Action::Refused => Action::Refused,
-        schema::Action::NxDomain => Action::NxDomain,
-    };
+    let schema::Rule { kind, value, qtype, action, slip, expires_in } = raw;
+    let action = parse_action(action, slip)?;
     let matches = matches::parse(kind, &value, qtype)?;
     let expires_in = match expires_in {
         None => None,
@@ -98,4 +91,24 @@ fn parse(raw: schema::Rule) -> Result<Vec<Rule>, Spanned<RuleProblem>> {
         }
     };
     Ok(matches.into_iter().map(|matches| Rule { expires_in, ..Rule::new(matches, action) }).collect())
+}
+
+fn parse_action(action: schema::Action, slip: Option<Spanned<i64>>) -> Result<Action, Spanned<RuleProblem>> {
+    /// As most resolvers that limit responses have it.
+    const DEFAULT_SLIP: u8 = 2;
+    let action = match (action, &slip) {
+        (schema::Action::Slip, None) => return Ok(Action::Slip(DEFAULT_SLIP)),
+        (schema::Action::Slip, Some(slip)) => {
+            let every = u8::try_from(*slip.get_ref()).ok().filter(|every| *every <= Action::MAX_SLIP);
+            let problem = RuleProblem::Slip { value: *slip.get_ref() };
+            return every.map(Action::Slip).ok_or_else(|| Spanned::new(slip.span(), problem));
+        }
+        (schema::Action::Drop, _) => Action::Drop,
+        (schema::Action::Pass, _) => Action::Pass,
+        (schema::Action::Count, _) => Action::Count,
+        (schema::Action::Truncate, _) => Action::Truncate,
+        (schema::Action::Refused, _) => Action::Refused,
+        (schema::Action::NxDomain, _) => Action::NxDomain,
+    };
+    slip.map_or(Ok(action), |slip| Err(Spanned::new(slip.span(), RuleProblem::SlipOfOther)))
 }

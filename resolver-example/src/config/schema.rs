@@ -74,6 +74,7 @@ pub(super) struct Rule {
     pub(super) qtype: Option<Spanned<QtypeSet>>,
     #[serde(default)]
     pub(super) action: Action,
+    pub(super) slip: Option<Spanned<i64>>,
     /// Text; whatever else it is gets the same error as text that is no time.
     pub(super) expires_in: Option<Spanned<toml::Value>>,
 }
@@ -95,6 +96,7 @@ pub(super) enum Action {
     Pass,
     Count,
     Truncate,
+    Slip,
     Refused,
     NxDomain,
 }

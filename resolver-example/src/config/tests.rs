@@ -48,7 +48,7 @@ fn the_example_shows_every_key() {
     assert_eq!(config.forward.unwrap().upstreams.len(), 2);
     assert_eq!(
         config.filter.rules.to_string(),
-        "1 IPv4 address, 1 IPv6 address, 1 IPv4 range, 1 IPv6 range, 4 name, 4 suffix rules"
+        "1 IPv4 address, 1 IPv6 address, 2 IPv4 range, 1 IPv6 range, 4 name, 4 suffix rules"
     );
     // The schema cannot be listed, but a wrong key lists its table.
     for table in ["", "[listen]", "[[zones]]", "[forward]", "[filter]", "[[filter.rules]]"] {
@@ -69,7 +69,7 @@ fn the_example_explains_every_word() {
         ("filter.mode = \"?\"", 3),
         ("filter.malformed = \"?\"", 2),
         ("[[filter.rules]]\nkind = \"?\"", 4),
-        ("[[filter.rules]]\naction = \"?\"", 6),
+        ("[[filter.rules]]\naction = \"?\"", 7),
     ] {
         let message = refusal(text);
         let (_, words) = message.split_once("expected ").unwrap_or_else(|| panic!("{message}"));

@@ -97,7 +97,7 @@ pub fn rules() -> Vec<Rule> {
         ("2001:db8::/32", Action::Count),
         ("2001:db8::/64", Action::Count),
         ("2001:db8:0:1::/64", Action::Drop),
-        ("ffff::/16", Action::Refused),
+        ("ffff::/16", Action::Slip(3)),
     ];
     let names = [
         ("evil.example", Some(1), Action::Count),
@@ -114,7 +114,7 @@ pub fn rules() -> Vec<Rule> {
         ("example", Some(28), Action::Count),
         ("evil.example", Some(28), Action::Drop),
         ("evil.example", None, Action::Count),
-        ("a.www.evil.example", None, Action::Refused),
+        ("a.www.evil.example", None, Action::Slip(2)),
         ("com", None, Action::Drop),
         ("q.q.q.q.q.q.q.q.q.q.q.q.q.q.q.q", None, Action::Truncate),
     ];
@@ -122,7 +122,7 @@ pub fn rules() -> Vec<Rule> {
     let qtypes = |qtype: Option<u16>| qtype.map_or(Qtypes::All, Qtypes::Only);
     let mut rules = vec![
         Rule::drop(Match::address([192, 0, 2, 2])),
-        Rule::new(Match::address([10, 0, 0, 1]), Action::Truncate),
+        Rule::new(Match::address([10, 0, 0, 1]), Action::Slip(2)),
         Rule::new(Match::address([0x2001, 0xdb8, 0, 0, 0, 0, 0, 2]), Action::Drop),
     ];
     rules.extend(

@@ -53,7 +53,9 @@ impl Refusal {
             RuleError::Duplicate(of) => Self::Duplicate(of),
             RuleError::Missing(of) => Self::Missing(of),
             RuleError::Full { kind, max } => Self::Full(kind, max),
-            RuleError::NamesTooLong { .. } | RuleError::Kernel(_) => panic!("{error}"),
+            RuleError::NamesTooLong { .. } | RuleError::SlipTooLarge { .. } | RuleError::Kernel(_) => {
+                panic!("{error}")
+            }
             _ => panic!("unknown: {error}"),
         }
     }
@@ -62,12 +64,23 @@ impl Refusal {
 /// What becomes of a packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decision {
-    /// Whether anybody gets it.
-    pub verdict: Verdict,
+    /// What is done with it.
+    pub action: Action,
     /// The rules that matched it, up to the one that decided: where they are in the list.
     pub matched: Vec<usize>,
     /// What is wrong with its message.
     pub malformed: Option<MalformedReason>,
+}
+
+/// How a packet came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Over {
+    /// As plain DNS over UDP, to whoever decides first.
+    Udp,
+    /// Likewise, but the kernel has decided before.
+    UdpBehindKernel,
+    /// Over TCP, or so.
+    Else,
 }
 
 /// What there is of the rules, and of all that there were.
@@ -217,7 +230,7 @@ impl Model {
 impl Model {
     /// Decides on a packet by its source alone.
     pub fn decide_source(&self, source: IpAddr) -> Decision {
-        let mut decision = Decision { verdict: Verdict::Pass, matched: Vec::new(), malformed: None };
+        let mut decision = Decision { action: Action::Pass, matched: Vec::new(), malformed: None };
         self.ask(&mut decision, |what| what.turn_for_source(source));
         decision
     }
@@ -230,7 +243,7 @@ impl Model {
 
     /// Decides on a packet.
     pub fn decide(&self, source: IpAddr, message: &[u8]) -> Decision {
-        let mut decision = Decision { verdict: Verdict::Pass, matched: Vec::new(), malformed: None };
+        let mut decision = Decision { action: Action::Pass, matched: Vec::new(), malformed: None };
         if self.ask(&mut decision, |what| what.turn_for_source(source)) || !self.reads_messages() {
             return decision;
         }
@@ -241,7 +254,7 @@ impl Model {
             question.as_ref().err().copied()
         };
         if decision.malformed.is_some() && self.drop_malformed {
-            decision.verdict = Verdict::Drop;
+            decision.action = Action::Drop;
         } else if let Ok(Question { name, qtype }) = question {
             self.ask(&mut decision, |what| what.turn_for_name(&name, qtype));
         }
@@ -250,11 +263,26 @@ impl Model {
 
     /// Decides on a query that somebody has decoded.
     pub fn decide_query(&self, source: IpAddr, Question { name, qtype }: &Question) -> Decision {
-        let mut decision = Decision { verdict: Verdict::Pass, matched: Vec::new(), malformed: None };
+        let mut decision = Decision { action: Action::Pass, matched: Vec::new(), malformed: None };
         if !self.ask(&mut decision, |what| what.turn_for_source(source)) {
             self.ask(&mut decision, |what| what.turn_for_name(name, *qtype));
         }
         decision
+    }
+
+    /// What becomes of a packet that has not been counted yet.
+    pub fn verdict(&self, decision: &Decision, counter: usize, over: Over) -> Verdict {
+        let nth = decision.matched.last().map_or(0, |place| self.rules[*place].hits[counter] + 1);
+        match (decision.action, over) {
+            (Action::Truncate | Action::Slip(_), Over::Else) | (Action::Pass | Action::Count, _) => {
+                Verdict::Pass
+            }
+            (Action::Drop, _) | (Action::Slip(0), Over::Udp | Over::UdpBehindKernel) => Verdict::Drop,
+            (Action::Slip(every), Over::Udp) if !nth.is_multiple_of(every.into()) => Verdict::Drop,
+            (Action::Truncate | Action::Slip(_), Over::Udp | Over::UdpBehindKernel) => Verdict::Truncate,
+            (Action::Refused, _) => Verdict::Refused,
+            (Action::NxDomain, _) => Verdict::NxDomain,
+        }
     }
 
     /// Counts a packet at the rules that matched it, as far as `counts` says so.
@@ -288,15 +316,10 @@ impl Model {
         asked.sort_unstable();
         for (_, place) in asked {
             decision.matched.push(place);
-            decision.verdict = match self.rules[place].action {
-                Action::Count => continue,
-                Action::Pass => Verdict::Pass,
-                Action::Drop => Verdict::Drop,
-                Action::Truncate => Verdict::Truncate,
-                Action::Refused => Verdict::Refused,
-                Action::NxDomain => Verdict::NxDomain,
-            };
-            return true;
+            if self.rules[place].action != Action::Count {
+                decision.action = self.rules[place].action;
+                return true;
+            }
         }
         false
     }

@@ -38,7 +38,7 @@ pub enum Step {
     Query(IpAddr, QName, u16, bool),
 }
 
-const ACTIONS: [Action; 8] = [
+const ACTIONS: [Action; 12] = [
     Action::Drop,
     Action::Count,
     Action::Pass,
@@ -47,6 +47,10 @@ const ACTIONS: [Action; 8] = [
     Action::NxDomain,
     Action::Drop,
     Action::Count,
+    Action::Slip(2),
+    Action::Slip(3),
+    Action::Slip(0),
+    Action::Slip(1),
 ];
 
 impl Step {

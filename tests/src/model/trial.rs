@@ -14,7 +14,7 @@ use ebpf_filter::{
 use super::{
     frame::{PAYLOAD_OFFSET, frame},
     question::Question,
-    rules::{Decision, Entry, Model, Refusal, Sizes},
+    rules::{Decision, Entry, Model, Over, Refusal, Sizes},
     steps::Step,
     what::labels_of,
 };
@@ -161,14 +161,16 @@ impl Trial {
             }
             Step::Packet(source, payload) => {
                 let decision = self.decide(*source, &payload.0);
-                same(WHO[HOST], decision.verdict, self.filters[HOST].check_datagram(*source, &payload.0))?;
-                self.in_kernel("dns_full", *source, &payload.0, decision.verdict)?;
+                let expected = self.model.verdict(&decision, HOST, Over::Udp);
+                same(WHO[HOST], expected, self.filters[HOST].check_datagram(*source, &payload.0))?;
+                self.in_kernel("dns_full", *source, &payload.0, &decision, Over::Udp)?;
                 self.count(&decision, |_, _| true);
             }
             Step::Datagram(source, payload) => {
                 let decision = self.decide(*source, &payload.0);
-                for filter in &self.filters {
-                    same(WHO[HOST], decision.verdict, filter.check_datagram(*source, &payload.0))?;
+                for (counter, filter) in self.filters.iter().enumerate() {
+                    let expected = self.model.verdict(&decision, counter, Over::Udp);
+                    same(WHO[counter], expected, filter.check_datagram(*source, &payload.0))?;
                 }
                 self.count(&decision, |_, _| true);
             }
@@ -178,16 +180,16 @@ impl Trial {
                 let lets_pass = self.model.lets_pass(*source);
                 let query = Query::new(*source, name, *qtype);
                 let query = if *plain_udp { query.over_plain_udp() } else { query };
-                // Whoever asks over anything else has shown that it is real.
-                let passes = decision.verdict == Verdict::Truncate && !plain_udp;
-                let expected = if passes { Verdict::Pass } else { decision.verdict };
-                for filter in &self.filters {
+                let over = if *plain_udp { [Over::Udp, Over::UdpBehindKernel] } else { [Over::Else; 2] };
+                for (counter, filter) in self.filters.iter().enumerate() {
                     same("lets pass", lets_pass, filter.lets_pass(*source))?;
-                    same(WHO[HOST], expected, filter.check(&query))?;
+                    let expected = self.model.verdict(&decision, counter, over[counter]);
+                    same(WHO[counter], expected, filter.check(&query))?;
                 }
                 // Behind the kernel, only what it cannot have seen is counted, and what it would have dropped.
                 self.count(&decision, |counter, rule| {
-                    counter == HOST || rule.action == Action::Drop || rule.what.is_name() && !plain_udp
+                    let drops = matches!(rule.action, Action::Drop | Action::Slip(0));
+                    counter == HOST || drops || rule.what.is_name() && !plain_udp
                 });
             }
         }
@@ -252,7 +254,7 @@ impl Trial {
     /// If it does anything else than it must.
     pub fn address_only(&mut self, source: IpAddr, payload: &[u8]) -> Result<(), Failure> {
         let decision = self.model.decide_source(source);
-        self.in_kernel("dns_address", source, payload, decision.verdict)?;
+        self.in_kernel("dns_address", source, payload, &decision, Over::Else)?;
         self.count(&decision, |counter, _| counter == KERNEL);
         Ok(())
     }
@@ -300,10 +302,11 @@ impl Trial {
         program: &str,
         source: IpAddr,
         payload: &[u8],
-        expected: Verdict,
+        decision: &Decision,
+        over: Over,
     ) -> Result<(), Failure> {
         let Some(filter) = self.filters.get(KERNEL) else { return Ok(()) };
-        let returned = match expected {
+        let returned = match self.model.verdict(decision, KERNEL, over) {
             Verdict::Drop => 0,
             Verdict::Pass | Verdict::Truncate | Verdict::Refused | Verdict::NxDomain => u32::MAX,
         };

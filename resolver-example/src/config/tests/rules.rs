@@ -85,6 +85,20 @@ fn names_reach_the_library() {
 }
 
 #[test]
+fn slips_reach_the_library() {
+    let slip = |host: u8, every| Rule::new(Match::address([192, 0, 2, host]), Action::Slip(every));
+    assert_rules(
+        &[
+            r#"{ kind = "address", value = "192.0.2.1", action = "slip" }"#,
+            r#"{ kind = "address", value = "192.0.2.2", action = "slip", slip = 0 }"#,
+            r#"{ kind = "address", value = "192.0.2.3", slip = 127, action = "slip" }"#,
+        ],
+        &[slip(1, 2), slip(2, 0), slip(3, 127)],
+        "3 IPv4 address, 0 IPv6 address, 0 IPv4 range, 0 IPv6 range, 0 name, 0 suffix",
+    );
+}
+
+#[test]
 fn times_reach_the_library() {
     let drop = |text, qtypes| Rule::drop(Match::qname(name(text), qtypes));
     assert_rules(
@@ -117,6 +131,10 @@ fn wrong_rules_are_numbered_and_located() {
         (r#"{ kind = "range", value = "192.0.2.0/255.255.255.0" }"#, r#"like "192.0.2.0/24""#),
         (r#"{ kind = "range", value = "a.test/24" }"#, "not a range"),
         (r#"{ kind = "range", value = "192.0.2.0/24", qtype = "ALL" }"#, "remove `qtype`"),
+        (r#"{ kind = "qname", value = "a", action = "slip", slip = 128 }"#, "slip = 128: write 1 to answer"),
+        (r#"{ kind = "qname", value = "a", action = "slip", slip = -1 }"#, "up to 127, or 0 to answer none"),
+        (r#"{ kind = "qname", value = "a", slip = 2 }"#, r#"`slip` goes with action = "slip" alone"#),
+        (r#"{ kind = "qname", value = "a", action = "truncate", slip = 2 }"#, "remove it, or change"),
         (r#"{ kind = "qname", value = "a..b" }"#, "a..b"),
         (r#"{ kind = "qname", value = "a", qtype = "BOGUS" }"#, "\"BOGUS\" is not a qtype"),
         (r#"{ kind = "qname", value = "a", qtype = 65536 }"#, "65536 is not a qtype"),

@@ -12,7 +12,7 @@ use hickory_proto::{
 };
 
 use super::enforcer::{Enforcer, hits, stop};
-use crate::harness::{PATIENCE, ask, query, texts, try_tcp, try_tcp_from, try_udp, try_udp_from};
+use crate::harness::{PATIENCE, SILENCE, ask, query, texts, try_tcp, try_tcp_from, try_udp, try_udp_from};
 
 const TRUNCATE: &str = r#"
 [[filter.rules]]
@@ -70,11 +70,71 @@ fn truncate_sends_clients_to_tcp() {
     }
 }
 
+/// Every second query over UDP gets TC=1 and the others nothing, whoever enforces; over TCP there are answers.
+#[test]
+fn slip_answers_every_second_query() {
+    for enforcer in Enforcer::available() {
+        let server = enforcer.serve(
+            r#"
+            [[filter.rules]]
+            kind = "qname"
+            value = "www.example"
+            action = "slip"
+            [[filter.rules]]
+            kind = "address"
+            value = "127.1.7.1"
+            action = "slip"
+            slip = 2
+            "#,
+        );
+        let any = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+        let slipping = IpAddr::V4(Ipv4Addr::new(127, 1, 7, 1));
+        for (source, name) in [(any, "wWw.example."), (slipping, "mail.example.")] {
+            let query = query(name, RecordType::A);
+            for _ in 0..2 {
+                let dropped = try_udp_from(source, server.address(), &query, SILENCE);
+                assert!(dropped.is_none(), "{dropped:?}");
+                let udp = try_udp_from(source, server.address(), &query, PATIENCE).expect("an answer");
+                assert!(udp.metadata.truncation, "{udp}");
+                assert_empty(&udp, &query);
+            }
+            let tcp = try_tcp_from(source, server.address(), &query, PATIENCE).expect("an answer");
+            assert!(!tcp.metadata.truncation && tcp.answers.len() == 1, "{tcp}");
+        }
+        let log = stop(server);
+        assert_eq!(hits(&log, "www.example. 255"), 5, "{log:#?}");
+        enforcer.assert_source_hits(&log, "127.1.7.1", 5);
+    }
+}
+
+/// A client that is real gets through: dig tries again, and then asks over TCP.
+#[test]
+fn dig_gets_through_a_slip() {
+    for enforcer in Enforcer::available() {
+        let rule = r#"
+            [[filter.rules]]
+            kind = "qname"
+            value = "www.example"
+            action = "slip"
+        "#;
+        let server = enforcer.serve(rule);
+        let Some(said) = dig(server.address(), &["+tries=2", "+time=1"]) else {
+            eprintln!("SKIPPED: this machine has no dig");
+            return;
+        };
+        for words in ["Truncated, retrying in TCP mode", "status: NOERROR", "192.0.2.1", "(TCP)"] {
+            assert!(said.contains(words), "{words} is missing: {said}");
+        }
+        let log = stop(server);
+        assert_eq!(hits(&log, "www.example. 255"), 3, "twice over UDP, once over TCP: {log:#?}");
+    }
+}
+
 /// What dig says to `www.example A`; `None` if there is no dig.
-fn dig(server: SocketAddr) -> Option<String> {
+fn dig(server: SocketAddr, options: &[&str]) -> Option<String> {
     let (at, port) = (format!("@{}", server.ip()), server.port().to_string());
-    let time = format!("+time={}", PATIENCE.as_secs());
-    let output = Command::new("dig").args([&at, "-p", &port, "+tries=1", &time, "www.example", "A"]).output();
+    let query = [&at, "-p", &port, "www.example", "A"];
+    let output = Command::new("dig").args(query).args(options).output();
     match output {
         Ok(output) => Some(String::from_utf8_lossy(&output.stdout).into_owned()),
         Err(error) if error.kind() == ErrorKind::NotFound => None,
@@ -84,10 +144,11 @@ fn dig(server: SocketAddr) -> Option<String> {
 
 #[test]
 fn dig_asks_again_over_tcp() {
+    let time = format!("+time={}", PATIENCE.as_secs());
     for enforcer in Enforcer::available() {
         let server = enforcer.serve(TRUNCATE);
 
-        let Some(said) = dig(server.address()) else {
+        let Some(said) = dig(server.address(), &["+tries=1", &time]) else {
             eprintln!("SKIPPED: this machine has no dig");
             return;
         };
