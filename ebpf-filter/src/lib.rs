@@ -67,6 +67,7 @@ mod status;
 pub use builder::{BpfFilterBuilder, Malformed, Mode};
 pub use default_filter::{default_filter, set_default_filter};
 pub use ebpf_prog::{Malformed as MalformedReason, decision::Verdict, rule::Action};
+pub use engine::MalformedPosition;
 pub use error::{AttachError, BuildError, KernelError, RuleError, Unavailable};
 pub use filter::BpfFilter;
 pub use ipnet::{IpNet, Ipv4Net, Ipv6Net};

@@ -12,10 +12,11 @@ use crate::{
     layout::{Kinds, Policy},
     lengths::Lengths,
     malformed::Malformed,
-    message::{Message, Question},
+    message::Message,
     names::{Block, NameNode},
     rule::{Action, Cell, Ipv4Node, Ipv4Prefix, Ipv6Node, Ipv6Prefix, Seed},
     shape::Shape,
+    sightings::{self, Sighted, Sighting},
     table::{Bucket, Node, Slots},
     turns::{Search, Turns},
 };
@@ -103,6 +104,12 @@ pub trait Rules<'a>: Turns {
 
     /// Counts a message that is no well-formed query.
     fn malformed(&self, reason: Malformed);
+
+    /// How many sources of such messages were added to the ring.
+    fn sighted(&self) -> Option<&'a Sighted>;
+
+    /// An entry of that ring.
+    fn sighting(&self, place: u32) -> Option<&'a Sighting>;
 }
 
 /// Decides on a packet that carries a DNS message.
@@ -114,38 +121,44 @@ pub fn decide<'a, R: Rules<'a>>(packet: &mut impl Packet, rules: &R) -> Verdict 
     decided.unwrap_or(Decided::PASS).verdict(Came::OverPlainUdp)
 }
 
-/// Decides by the message of a packet alone.
+/// Decides by the message of a packet alone. A response is decided like a query unless it is to be dropped: a bit in the
+/// header is no way around a rule.
 #[inline(always)]
 fn decide_message<'a, R: Rules<'a>>(packet: &mut impl Packet, rules: &R) -> Option<Decided> {
     let policy = rules.policy();
     if !policy.reads_messages() {
         return None;
     }
-    match read(packet, rules) {
-        Ok((message, question)) => decide_question(message, &question, rules),
-        Err(_) if policy.drops_malformed() => Some(Decided::DROP),
-        Err(_) => None,
+    // None rather than nothing: the verifier lets not everybody read what was not written.
+    let source = if policy.watches_malformed() { sightings::source(packet) } else { [0; 2] };
+    let (message, loaded) = match packet.message() {
+        Ok(loaded) => loaded,
+        Err(reason) => return malformed(rules, reason, source),
+    };
+    let question = message.question(loaded);
+    let reason = if message.is_response() { Some(Malformed::Response) } else { question.err() };
+    if let Some(reason) = reason {
+        let decided = malformed(rules, reason, source);
+        if decided.is_some() {
+            return decided;
+        }
     }
+    decide_question(message, &question.ok()?, rules)
 }
 
-/// Reads the question, and counts what is wrong with the message. A response is decided like a query unless it is to be
-/// dropped: a bit in the header is no way around a rule.
+/// Counts a message that is no well-formed query, and says where it came from, if somebody watches.
 #[inline(always)]
-fn read<'p, 'a, R: Rules<'a>>(
-    packet: &'p mut impl Packet,
-    rules: &R,
-) -> Result<(&'p mut Message, Question), Malformed> {
-    let (message, loaded) = packet.message().inspect_err(|reason| rules.malformed(*reason))?;
-    let question = message.question(loaded);
-    if message.is_response() {
-        rules.malformed(Malformed::Response);
-        if rules.policy().drops_malformed() {
-            return Err(Malformed::Response);
+fn malformed<'a, R: Rules<'a>>(rules: &R, reason: Malformed, source: [u64; 2]) -> Option<Decided> {
+    rules.malformed(reason);
+    if rules.policy().watches_malformed()
+        && let Some(sighted) = rules.sighted()
+    {
+        let number = sighted.next();
+        if let Some(sighting) = rules.sighting(Sighting::place(number)) {
+            sighting.write(number, source);
         }
-    } else if let Err(reason) = question {
-        rules.malformed(reason);
     }
-    question.map(|question| (message, question))
+    if rules.policy().drops_malformed() { Some(Decided::DROP) } else { None }
 }
 
 /// Decides by the source of a packet alone.

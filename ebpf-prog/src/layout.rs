@@ -2,7 +2,7 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use crate::lengths::Lengths;
+use crate::{lengths::Lengths, sightings::Sighted};
 
 /// Names of the maps in the object, as `bpftool map` shows them.
 pub mod maps {
@@ -24,6 +24,8 @@ pub mod maps {
     pub const BLOCKS: &str = "BLOCKS";
     /// Words of a bitmap of [`Shape`](crate::shape::Shape)s.
     pub const SIEVE: &str = "SIEVE";
+    /// The ring of [`Sighting`](crate::sightings::Sighting)s.
+    pub const SIGHTINGS: &str = "SIGHTINGS";
     /// One counter a [`Malformed`](crate::Malformed) reason and CPU.
     pub const MALFORMED: &str = "MALFORMED";
 }
@@ -105,11 +107,18 @@ pub struct Policy(u64);
 
 impl Policy {
     const DROP_MALFORMED: u64 = 1 << 32;
+    const WATCH_MALFORMED: u64 = 1 << 33;
 
     /// The kinds of rules in use, and whether malformed messages are dropped.
     #[must_use]
     pub const fn new(kinds: Kinds, drop_malformed: bool) -> Self {
         Self(kinds.0 as u64 | if drop_malformed { Self::DROP_MALFORMED } else { 0 })
+    }
+
+    /// The same, and whether somebody watches where malformed messages come from.
+    #[must_use]
+    pub const fn watched(self, watched: bool) -> Self {
+        Self(self.0 & !Self::WATCH_MALFORMED | if watched { Self::WATCH_MALFORMED } else { 0 })
     }
 
     /// The kinds of rules in use.
@@ -120,12 +129,12 @@ impl Policy {
         Kinds(self.0 as u32)
     }
 
-    /// Whether messages are read at all: if there are rules for names, or malformed ones are dropped. One question, and not
-    /// two, so that the compiler does not make a copy of the program for each answer.
+    /// Whether messages are read at all: if there are rules for names, or malformed ones are dropped or watched. One question, and
+    /// not several, so that the compiler does not make a copy of the program for each answer.
     #[inline(always)]
     #[must_use]
     pub const fn reads_messages(self) -> bool {
-        self.0 & (Kinds::NAMES.0 as u64 | Self::DROP_MALFORMED) != 0
+        self.0 & (Kinds::NAMES.0 as u64 | Self::DROP_MALFORMED | Self::WATCH_MALFORMED) != 0
     }
 
     /// Whether malformed messages are dropped.
@@ -134,15 +143,24 @@ impl Policy {
     pub const fn drops_malformed(self) -> bool {
         self.0 & Self::DROP_MALFORMED != 0
     }
+
+    /// Whether somebody watches where malformed messages come from.
+    #[inline(always)]
+    #[must_use]
+    pub const fn watches_malformed(self) -> bool {
+        self.0 & Self::WATCH_MALFORMED != 0
+    }
 }
 
-/// What a decision needs to know about the tables.
+/// What a decision needs to know about the tables and the ring.
 #[derive(Debug)]
 #[cfg_attr(not(target_arch = "bpf"), derive(zerocopy::FromBytes))]
 #[repr(C)]
 pub struct Control {
     /// The lengths of prefixes that ranges of IPv4 and of IPv6 sources have.
     pub lengths: [Lengths; 2],
+    /// How many sources of malformed messages were written into the ring; on a cache line of its own.
+    pub sighted: Sighted,
 }
 
-const _: () = assert!(size_of::<Policy>() == 8 && size_of::<Control>() == 512);
+const _: () = assert!(size_of::<Policy>() == 8 && size_of::<Control>() == 520);

@@ -12,6 +12,7 @@
 //! | [`shape`] | what tells most names without a rule at a glance |
 //! | [`table`] | hash tables in memory that both sides share |
 //! | [`rule`], [`names`] | the rules in them: what every rule has, sources; names |
+//! | [`sightings`] | where malformed messages came from |
 //! | [`lengths`] | the lengths of prefixes that ranges have |
 //! | [`action`] | what rules do, and what comes of it |
 //! | [`layout`] | names of maps and programs, and what a program reads first |
@@ -45,6 +46,7 @@ pub mod object;
 pub mod rule;
 pub mod shape;
 mod shared;
+pub mod sightings;
 pub mod table;
 pub mod turns;
 mod words;

@@ -35,11 +35,7 @@ impl Cell {
     /// Counts a packet, and says how many that makes.
     #[inline(always)]
     pub fn hit(&self) -> u64 {
-        #[cfg(target_arch = "bpf")]
-        let before = self.hits.fetch_add(1);
-        #[cfg(not(target_arch = "bpf"))]
-        let before = self.hits.fetch_add(1, Relaxed);
-        before.wrapping_add(1)
+        self.hits.fetch_add(1, Relaxed).wrapping_add(1)
     }
 
     /// Packets that were counted.

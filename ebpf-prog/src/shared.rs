@@ -1,7 +1,7 @@
 //! Numbers that one side writes while the other reads.
 //!
 //! On the host these are the atomics of `core`. On the kernel's target `core` has none below 64 bits, although any
-//! aligned load of up to 64 bits is a single instruction there; and the programs only ever load.
+//! aligned load of up to 64 bits is a single instruction there; the programs store and add 64 at a time.
 
 #[cfg(not(target_arch = "bpf"))]
 pub(crate) use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64};
@@ -40,7 +40,7 @@ mod in_kernel {
         /// In assembly, because the compiler adds and fetches only for a processor that it takes for a later one; every kernel
         /// that has `bpf_loop` knows the instruction.
         #[inline(always)]
-        pub(crate) fn fetch_add(&self, mut value: u64) -> u64 {
+        pub(crate) fn fetch_add(&self, mut value: u64, _order: Ordering) -> u64 {
             // SAFETY: this is an aligned number, which everybody changes by atomic operations only.
             unsafe {
                 core::arch::asm!(
@@ -51,6 +51,12 @@ mod in_kernel {
                 );
             }
             value
+        }
+
+        #[inline(always)]
+        pub(crate) fn store(&self, value: u64, _order: Ordering) {
+            // SAFETY: a write to a live, aligned number.
+            unsafe { self.0.get().write_volatile(value) }
         }
     }
 }

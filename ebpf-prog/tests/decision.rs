@@ -153,7 +153,7 @@ fn verdict(action: Action, hits: u64) -> Option<Verdict> {
 fn expected(
     rules: &BTreeMap<What, Does>,
     before: &BTreeMap<What, u64>,
-    drop_malformed: bool,
+    [drop_malformed, watched]: [bool; 2],
     packet: &Datagram,
 ) -> (Verdict, BTreeMap<What, u64>, Vec<Malformed>) {
     let (mut hits, mut malformed) = (BTreeMap::new(), Vec::new());
@@ -171,7 +171,7 @@ fn expected(
         })
     };
     let mut verdict = first_to_decide(asked_about_source(packet));
-    if verdict.is_none() && (drop_malformed || rules.keys().any(What::is_name)) {
+    if verdict.is_none() && (drop_malformed || watched || rules.keys().any(What::is_name)) {
         if packet.response {
             malformed.push(Malformed::Response);
         } else if packet.questions == 0 {
@@ -193,13 +193,15 @@ proptest! {
     fn the_first_rule_that_does_not_only_count_decides(
         rules in btree_map(what(), does(), 0..16),
         packets in vec(datagram(), 1..20),
-        drop_malformed in any::<bool>(),
+        policy in any::<[bool; 2]>(),
     ) {
         let mut total = BTreeMap::<What, u64>::new();
-        let world = World::new(&rules, drop_malformed);
+        let mut sources = Vec::new();
+        let [drop_malformed, watched] = policy;
+        let world = World::new(&rules, drop_malformed, watched);
         for mut packet in packets {
             world.malformed.borrow_mut().clear();
-            let (verdict, hits, malformed) = expected(&rules, &total, drop_malformed, &packet);
+            let (verdict, hits, malformed) = expected(&rules, &total, policy, &packet);
 
             prop_assert_eq!(decide(&mut packet, &&world), verdict, "{:?}", packet);
 
@@ -208,6 +210,14 @@ proptest! {
             }
             prop_assert_eq!(world.hits(), total.clone());
             prop_assert_eq!(&*world.malformed.borrow(), &malformed);
+            if watched && !malformed.is_empty() {
+                sources.push(match packet.family {
+                    Some(Family::Ipv4) => [0, 0xffff_0000_0000 | u64::from(v4(packet.host, 32).bits)],
+                    Some(Family::Ipv6) => v6(packet.host, 128).bits,
+                    None => [0, 0],
+                });
+            }
+            prop_assert_eq!(world.sources(), sources.clone());
         }
     }
 
@@ -222,7 +232,7 @@ proptest! {
         let rules = lens.iter().enumerate().map(|(index, Reverse(len))| {
             (what(*len), (if index == 0 { Action::Drop } else { Action::Refused }, 0))
         });
-        let world = World::new(&rules.collect(), false);
+        let world = World::new(&rules.collect(), false, false);
         let expected = packet.is(Family::Ipv4).then_some(Verdict::Drop);
         let decided = decide_source(&packet, &&world);
         prop_assert_eq!(decided.map(|decided| decided.verdict(Came::OverPlainUdp)), expected);

@@ -9,6 +9,7 @@ use ebpf_prog::{
     names::{Block, NameNode},
     rule::{Action, Ipv4Node, Ipv6Node, Seed},
     shape::Shape,
+    sightings::{Sighted, Sighting},
     table::Slots,
     turns::{Search, Turns},
 };
@@ -78,6 +79,14 @@ impl Rules<'static> for Trap {
     fn malformed(&self, _: Malformed) {
         panic!("read the message")
     }
+
+    fn sighted(&self) -> Option<&'static Sighted> {
+        panic!("watched")
+    }
+
+    fn sighting(&self, _: u32) -> Option<&'static Sighting> {
+        panic!("watched")
+    }
 }
 
 /// A packet that must not be looked at, except for its protocol.
@@ -118,6 +127,9 @@ fn kinds_not_in_use_cost_nothing() {
         assert_eq!(decide(&mut Sealed(family), &trap), Verdict::Pass, "{family:?}");
         assert_eq!(decide_source(&Sealed(family), &trap), None, "{family:?}");
     }
+    let watched = Policy::new(Kinds::NONE, false).watched(true);
+    assert!(watched.reads_messages() && !watched.drops_malformed());
+    assert_eq!(watched.watched(false), Policy::new(Kinds::NONE, false));
     let names_as_well = Trap(Policy::new(v6.and(Kinds::NAMES), true));
     assert_eq!(decide_source(&Sealed(Some(Family::Ipv4)), &names_as_well), None);
 }

@@ -51,7 +51,13 @@ fn exercise(filter: &BpfFilter, wire: &Wire) {
     wire.assert_drops(&client, &good_query);
     wire.assert_drops(&bystander, &evil_query);
     wire.assert_passes(&bystander, &good_query);
+    let mut sources = Vec::new();
+    let mut position = filter.malformed_position();
+    filter.watch_malformed(true).unwrap();
     wire.assert_passes(&bystander, &[0; 3]);
+    filter.malformed_sources(&mut position, |source, messages| sources.push((source, messages)));
+    assert_eq!(sources, [(BYSTANDER, 1)]);
+    filter.watch_malformed(false).unwrap();
     let expected = "0.0.0.0: 0\n127.0.10.1: 1\nevil.example. 255: 1\n";
     assert_eq!(filter.stats().unwrap().to_string(), expected);
     assert_eq!(malformed(filter), malformed_before + 1);
@@ -63,6 +69,12 @@ fn exercise(filter: &BpfFilter, wire: &Wire) {
     filter.insert_many(many).unwrap();
     filter.clear().unwrap();
     wire.assert_passes(&bystander, &evil_query);
+    for of in [Match::address(CLIENT), Match::suffix(evil(), Qtypes::All)] {
+        filter.insert(Rule::new(of, Action::Slip(2))).unwrap();
+        wire.assert_drops(&client, &evil_query);
+        wire.assert_passes(&client, &evil_query);
+        filter.clear().unwrap();
+    }
     assert_eq!(filter.stats().unwrap().to_string(), "");
 }
 

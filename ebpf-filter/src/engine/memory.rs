@@ -7,6 +7,7 @@ use ebpf_prog::{
     names::{Block, Blocks, NameNode},
     rule::{Ipv4Node, Ipv6Node, Seed},
     shape::{Place, Shape, SieveWord},
+    sightings::Sighting,
     table::Table,
 };
 use zerocopy::FromZeros;
@@ -92,6 +93,7 @@ pub(crate) struct Memory {
     pub(crate) blocks: Array<Block>,
     pub(crate) sieve: Array<SieveWord>,
     pub(crate) control: Array<Control>,
+    pub(crate) sightings: Array<Sighting>,
 }
 
 impl Memory {
@@ -108,6 +110,7 @@ impl Memory {
             blocks: Array::own(lens.blocks)?,
             sieve: Array::own(lens.sieve)?,
             control: Array::own(1)?,
+            sightings: Array::own(Sighting::PLACES)?,
         })
     }
 

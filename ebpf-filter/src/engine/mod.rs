@@ -6,6 +6,7 @@ mod memory;
 mod place;
 mod reading;
 mod sieve;
+mod watch;
 mod writer;
 
 use std::sync::{
@@ -22,6 +23,7 @@ use ebpf_prog::{
     names::{Block, NameNode},
     rule::{Action, Ipv4Node, Ipv6Node, Seed},
     shape::Shape,
+    sightings::{Sighted, Sighting},
     table::Slots,
     turns::{Plain, Search, Turns},
 };
@@ -29,6 +31,7 @@ use ebpf_prog::{
 pub(crate) use memory::{Array, Lens, Memory, OutOfMemory};
 pub(crate) use place::Which;
 pub(crate) use reading::Found;
+pub use watch::MalformedPosition;
 pub(crate) use writer::{Refusal, Writer};
 
 use crate::{
@@ -203,5 +206,13 @@ impl<'a> Rules<'a> for InForce<'a> {
 
     fn malformed(&self, reason: MalformedReason) {
         self.engine.malformed[reason as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn sighted(&self) -> Option<&'a Sighted> {
+        self.engine.memory.control.first().map(|control| &control.sighted)
+    }
+
+    fn sighting(&self, place: u32) -> Option<&'a Sighting> {
+        self.engine.memory.sightings.get(place as usize)
     }
 }

@@ -23,6 +23,8 @@ use crate::{Kind, Match, Retired, RuleStats, clock, sizes::Sizes};
 pub(crate) struct Writer {
     sizes: Sizes,
     drop_malformed: bool,
+    /// Whether somebody watches where malformed messages come from.
+    pub(crate) watch_malformed: bool,
     ipv4: Table,
     ipv6: Table,
     ranges4: Table,
@@ -72,6 +74,7 @@ impl Writer {
         Self {
             sizes,
             drop_malformed,
+            watch_malformed: false,
             ipv4: table(sizes.ipv4),
             ipv6: table(sizes.ipv6),
             ranges4: table(sizes.ranges4),
@@ -105,7 +108,7 @@ impl Writer {
         .into_iter()
         .filter(|(count, _)| *count > 0)
         .fold(Kinds::NONE, |kinds, (_, kind)| kinds.and(kind));
-        Policy::new(kinds, self.drop_malformed)
+        Policy::new(kinds, self.drop_malformed).watched(self.watch_malformed)
     }
 
     /// How many rules there are of this kind, those that have expired and still have their place included.

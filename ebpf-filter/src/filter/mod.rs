@@ -3,6 +3,7 @@
 mod answers;
 mod changes;
 mod shortcuts;
+mod watch;
 
 use std::{
     os::fd::AsFd,

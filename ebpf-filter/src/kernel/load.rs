@@ -16,6 +16,7 @@ use ebpf_prog::{
     layout::{Policy, TABLES, maps, programs},
     object,
     rule::Seed,
+    sightings::Sighting,
     table::Table,
 };
 use zerocopy::FromBytes;
@@ -95,6 +96,7 @@ impl Kernel {
             blocks: map(&mut ebpf, maps::BLOCKS, lens.blocks)?,
             sieve: map(&mut ebpf, maps::SIEVE, lens.sieve)?,
             control: map(&mut ebpf, maps::CONTROL, 1)?,
+            sightings: map(&mut ebpf, maps::SIGHTINGS, Sighting::PLACES)?,
         };
         let policy = PolicyMap {
             map: take(&mut ebpf, maps::POLICY)?

@@ -9,6 +9,10 @@
 )]
 
 #[cfg(target_arch = "bpf")]
+#[path = "socket_filter/loops.rs"]
+mod loops;
+
+#[cfg(target_arch = "bpf")]
 #[allow(
     clippy::inline_always,
     reason = "one function for the verifier: calls cost packets time and hide bounds"
@@ -18,17 +22,13 @@ mod program {
     use core::{
         ffi::c_void,
         hint::black_box,
-        mem::MaybeUninit,
-        ops::ControlFlow,
         ptr::{self, NonNull},
     };
 
     use aya_ebpf::{
         EbpfContext as _, Global,
         bindings::{__sk_buff, BPF_F_MMAPABLE, bpf_hdr_start_off::BPF_HDR_START_NET},
-        helpers::{
-            bpf_ktime_get_ns, bpf_loop, bpf_map_lookup_elem, bpf_skb_load_bytes, bpf_skb_load_bytes_relative,
-        },
+        helpers::{bpf_ktime_get_ns, bpf_map_lookup_elem, bpf_skb_load_bytes, bpf_skb_load_bytes_relative},
         macros::map,
         maps::{Array, PerCpuArray},
         programs::SkBuffContext,
@@ -42,6 +42,7 @@ mod program {
         names::{Block, NameNode},
         rule::{Action, Ipv4Node, Ipv6Node, Seed},
         shape::{Shape, SieveWord},
+        sightings::{Sighted, Sighting},
         table::Slots,
         turns::{Search, Turns},
     };
@@ -64,7 +65,11 @@ mod program {
     #[map]
     static CONTROL: Array<Control> = Array::with_max_entries(1, BPF_F_MMAPABLE);
     #[map]
+    static SIGHTINGS: Array<Sighting> = Array::with_max_entries(Sighting::PLACES, BPF_F_MMAPABLE);
+    #[map]
     static MALFORMED: PerCpuArray<u64> = PerCpuArray::with_max_entries(Malformed::ALL.len() as u32, 0);
+    #[map]
+    static SOURCE: PerCpuArray<[u64; 2]> = PerCpuArray::with_max_entries(1, 0);
     #[map]
     static SCRATCH: PerCpuArray<Message> = PerCpuArray::with_max_entries(1, 0);
 
@@ -153,20 +158,21 @@ mod program {
 
         #[inline(always)]
         fn ipv6_source(&self) -> Option<[u64; 2]> {
-            let mut room = MaybeUninit::<[u64; 2]>::uninit();
+            // Not on the stack, where pointers were before.
+            let mut room = element::<_, [u64; 2]>(&SOURCE, 0)?;
             // The helper reads linear memory only, which the network header always is in.
             // SAFETY: `room` is valid for writes of the length that is passed with it.
             let result = unsafe {
                 bpf_skb_load_bytes_relative(
                     self.0.as_ptr(),
                     IPV6_SOURCE,
-                    room.as_mut_ptr().cast(),
+                    room.as_ptr().cast(),
                     size_of::<[u64; 2]>() as u32,
                     BPF_HDR_START_NET,
                 )
             };
-            // SAFETY: the helper has written every byte.
-            (result == 0).then(|| unsafe { room.assume_init() }.map(u64::from_be))
+            // SAFETY: the map has one entry for this CPU, and nothing else uses it while the program runs.
+            (result == 0).then(|| unsafe { *room.as_mut() }.map(u64::from_be))
         }
     }
 
@@ -250,9 +256,7 @@ mod program {
 
         #[inline(always)]
         fn lengths(&self) -> Option<[&'static Lengths; 2]> {
-            // SAFETY: as elements of tables.
-            element(&CONTROL, 0)
-                .map(|control: NonNull<Control>| unsafe { control.as_ref() }.lengths.each_ref())
+            control().map(|control| control.lengths.each_ref())
         }
 
         #[inline(always)]
@@ -285,51 +289,30 @@ mod program {
                 unsafe { *count.as_mut() += 1 }
             }
         }
+
+        #[inline(always)]
+        fn sighted(&self) -> Option<&'static Sighted> {
+            control().map(|control| &control.sighted)
+        }
+
+        #[inline(always)]
+        fn sighting(&self, place: u32) -> Option<&'static Sighting> {
+            // SAFETY: as elements of tables.
+            element(&SIGHTINGS, place).map(|sighting: NonNull<Sighting>| unsafe { sighting.as_ref() })
+        }
     }
 
     impl Turns for KernelRules {
         #[inline(always)]
         fn search(times: usize, body: impl FnMut(usize) -> Search) -> Option<Decided> {
-            let mut search = Shared { body, found: NOTHING };
-            let turn = turn_of(&search);
-            // SAFETY: the callback is made for the type that the pointer behind it points at.
-            unsafe { bpf_loop(times as u32, turn as *mut c_void, (&raw mut search).cast(), 0) };
-            match search.found {
-                NOTHING => None,
-                found => Some(Decided::from_word(found)),
-            }
+            crate::loops::search(times, body)
         }
     }
 
-    const NOTHING: u64 = u64::MAX;
-
-    /// What the turns of a loop share.
-    struct Shared<F> {
-        body: F,
-        /// A [`Decided`], or [`NOTHING`].
-        found: u64,
-    }
-
-    /// Closures have no names: this finds the function for one by its value.
     #[inline(always)]
-    fn turn_of<F: FnMut(usize) -> Search>(_: &Shared<F>) -> unsafe extern "C" fn(u64, *mut c_void) -> i64 {
-        turn::<F>
-    }
-
-    /// # Safety
-    ///
-    /// `search` must point at a `Shared<F>` that nobody else uses.
-    unsafe extern "C" fn turn<F: FnMut(usize) -> Search>(index: u64, search: *mut c_void) -> i64 {
-        // SAFETY: the caller vouches for it.
-        let search = unsafe { &mut *search.cast::<Shared<F>>() };
-        match (search.body)(index as usize) {
-            ControlFlow::Continue(()) => 0,
-            ControlFlow::Break(None) => 1,
-            ControlFlow::Break(Some(decided)) => {
-                search.found = decided.word();
-                1
-            }
-        }
+    fn control() -> Option<&'static Control> {
+        // SAFETY: as elements of tables.
+        element(&CONTROL, 0).map(|control: NonNull<Control>| unsafe { control.as_ref() })
     }
 
     /// The element of an array with this index. Its number is passed in a whole word, which the verifier lets a program

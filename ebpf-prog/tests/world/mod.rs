@@ -14,6 +14,7 @@ use ebpf_prog::{
     names::{Block, Blocks, NameNode, Selector},
     rule::{Action, Ipv4Node, Ipv4Prefix, Ipv6Node, Ipv6Prefix, Seed},
     shape::Shape,
+    sightings::{Sighted, Sighting},
     table::{Node, Slots, Table},
     turns::{Plain, Search, Turns},
 };
@@ -79,6 +80,8 @@ pub(crate) struct World {
     lengths: [Lengths; 2],
     shapes: Vec<Shape>,
     pub(crate) malformed: RefCell<Vec<Malformed>>,
+    sighted: Sighted,
+    sightings: Vec<Sighting>,
 }
 
 fn zeroed<T: Default>(len: u32) -> Vec<T> {
@@ -86,11 +89,11 @@ fn zeroed<T: Default>(len: u32) -> Vec<T> {
 }
 
 impl World {
-    pub(crate) fn new(rules: &BTreeMap<What, Does>, drop_malformed: bool) -> Self {
+    pub(crate) fn new(rules: &BTreeMap<What, Does>, drop_malformed: bool, watched: bool) -> Self {
         let nodes = Table::nodes(MAX);
         let kinds = rules.keys().fold(Kinds::NONE, |kinds, what| kinds.and(what.kind()));
         let mut world = Self {
-            policy: Policy::new(kinds, drop_malformed),
+            policy: Policy::new(kinds, drop_malformed).watched(watched),
             ipv4: zeroed(nodes),
             ipv6: zeroed(nodes),
             ranges4: zeroed(nodes),
@@ -101,6 +104,8 @@ impl World {
             // It may say so of names without a rule.
             shapes: vec![Shape::of(b"\x01a\x00"), Shape::of_suffix(key(b"\x01a\x00").0)],
             malformed: RefCell::default(),
+            sighted: Sighted::default(),
+            sightings: zeroed(Sighting::PLACES),
         };
         let [mut ipv4, mut ipv6, mut ranges4, mut ranges6, mut names] =
             [(); 5].map(|()| Table::new(SEED, MAX));
@@ -143,6 +148,13 @@ impl World {
             world.lengths[1].add(len);
         }
         world
+    }
+
+    /// Where malformed messages came from.
+    pub(crate) fn sources(&self) -> Vec<[u64; 2]> {
+        (0..self.sighted.count())
+            .map(|number| self.sightings[Sighting::place(number) as usize].read(number).unwrap())
+            .collect()
     }
 
     /// What was counted, rules without hits left out.
@@ -225,6 +237,14 @@ impl<'a> Rules<'a> for &'a World {
 
     fn malformed(&self, reason: Malformed) {
         self.malformed.borrow_mut().push(reason);
+    }
+
+    fn sighted(&self) -> Option<&'a Sighted> {
+        Some(&self.sighted)
+    }
+
+    fn sighting(&self, place: u32) -> Option<&'a Sighting> {
+        self.sightings.get(place as usize)
     }
 }
 

@@ -59,6 +59,7 @@ impl PacketTarget {
         Self([false, true].map(|drop_malformed| {
             let mut trial = Trial::new([64; 6], drop_malformed, kernel);
             trial.step(&Step::InsertMany(rules())).expect("there is room");
+            trial.step(&Step::Watch(true)).expect("the kernel can");
             trial
         }))
     }

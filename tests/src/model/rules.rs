@@ -88,6 +88,8 @@ pub enum Over {
 pub struct Model {
     sizes: Sizes,
     drop_malformed: bool,
+    /// Whether somebody watches where malformed messages come from.
+    pub watched: bool,
     rules: Vec<Entry>,
     /// Rules that have expired, and may still have a place.
     lingering: Vec<What>,
@@ -101,6 +103,7 @@ impl Model {
         Self {
             sizes,
             drop_malformed,
+            watched: false,
             rules: Vec::new(),
             lingering: Vec::new(),
             retired_hits: [[0; COUNTERS]; Kind::ALL.len()],
@@ -298,7 +301,7 @@ impl Model {
     /// Whether what is wrong with messages is counted for sure. With rules for names that have expired it may be, until they
     /// are cleared away.
     pub fn counts_malformed(&self) -> bool {
-        self.drop_malformed || self.rules.iter().any(|rule| rule.what.is_name())
+        self.drop_malformed || self.watched || self.rules.iter().any(|rule| rule.what.is_name())
     }
 
     fn reads_messages(&self) -> bool {

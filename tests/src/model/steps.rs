@@ -30,6 +30,8 @@ pub enum Step {
     Clear,
     /// Counters start anew.
     ResetHits,
+    /// Somebody watches where malformed messages come from, or no longer.
+    Watch(bool),
     /// A packet comes, where the kernel enforces if it does.
     Packet(IpAddr, Payload),
     /// A packet comes where user space enforces.
@@ -71,7 +73,8 @@ impl Step {
             25 => Self::Remove(matches(bytes)),
             26 | 27 => Self::RemoveListed(bytes.byte().into()),
             28 => match bytes.byte() {
-                0..192 => Self::ResetHits,
+                0..112 => Self::ResetHits,
+                on @ 112..192 => Self::Watch(on < 152),
                 192.. => Self::Clear,
             },
             29 => Self::Datagram(sources::source(bytes), Payload(packets::message(bytes))),

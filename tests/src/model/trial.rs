@@ -7,8 +7,8 @@ use std::{
 };
 
 use ebpf_filter::{
-    Action, BpfFilter, Kind, Malformed, MalformedReason, Match, Mode, Query, Rule, RuleError, RuleStats,
-    Stats, Verdict,
+    Action, BpfFilter, Kind, Malformed, MalformedPosition, MalformedReason, Match, Mode, Query, Rule,
+    RuleError, RuleStats, Stats, Verdict,
 };
 
 use super::{
@@ -45,6 +45,10 @@ pub struct Trial {
     model: Model,
     /// How many messages were malformed for sure, and how many of them and others may have been counted.
     malformed: [(u64, u64); MalformedReason::ALL.len()],
+    /// Where malformed messages came from while somebody watched, since that was compared last.
+    sources: Vec<IpAddr>,
+    /// How far each filter was asked about that.
+    positions: Vec<MalformedPosition>,
     /// What was counted before.
     before: Vec<Stats>,
 }
@@ -78,6 +82,8 @@ impl Trial {
             drop_malformed,
             model: Model::new(sizes, drop_malformed),
             malformed: Default::default(),
+            sources: Vec::new(),
+            positions: Vec::new(),
             before: Vec::new(),
         };
         trial.begin();
@@ -110,10 +116,13 @@ impl Trial {
     pub fn begin(&mut self) {
         self.model = Model::new(self.sizes, self.drop_malformed);
         self.malformed = Default::default();
+        self.sources.clear();
+        self.positions = self.filters.iter().map(BpfFilter::malformed_position).collect();
         self.before = self
             .filters
             .iter()
             .map(|filter| {
+                filter.watch_malformed(false).expect("the kernel can");
                 filter.clear().expect("the kernel can");
                 filter.stats().expect("the kernel counts")
             })
@@ -159,6 +168,10 @@ impl Trial {
                 self.model.reset_hits();
                 self.all(&Ok(()), |filter| Ok(filter.reset_hits()?))?;
             }
+            Step::Watch(on) => {
+                self.model.watched = *on;
+                self.all(&Ok(()), |filter| Ok(filter.watch_malformed(*on)?))?;
+            }
             Step::Packet(source, payload) => {
                 let decision = self.decide(*source, &payload.0);
                 let expected = self.model.verdict(&decision, HOST, Over::Udp);
@@ -201,7 +214,8 @@ impl Trial {
     /// # Errors
     ///
     /// If anything differs.
-    pub fn compare(&self) -> Result<(), Failure> {
+    pub fn compare(&mut self) -> Result<(), Failure> {
+        self.same_sources()?;
         for (counter, (filter, before)) in self.filters.iter().zip(&self.before).enumerate() {
             let stats = filter.stats().map_err(|error| error.to_string())?;
             self.same_rules(counter, &stats)?;
@@ -228,6 +242,7 @@ impl Trial {
     pub fn end(&mut self) -> Result<(), Failure> {
         self.compare()?;
         self.step(&Step::Clear)?;
+        self.step(&Step::Watch(false))?;
         let after: Result<Vec<_>, _> = self.filters.iter().map(BpfFilter::stats).collect();
         let after = after.map_err(|error| error.to_string())?;
         for kind in Kind::ALL {
@@ -293,6 +308,9 @@ impl Trial {
             let (certain, possible) = &mut self.malformed[reason as usize];
             *certain += u64::from(self.model.counts_malformed());
             *possible += 1;
+            if self.model.watched {
+                self.sources.push(source.to_canonical());
+            }
         }
         decision
     }
@@ -335,6 +353,17 @@ impl Trial {
             .map(|rule| (rule.what.to_match(), rule.action, rule.ends, rule.hits[counter]))
             .collect();
         same(format!("{}: rules (match, action, whether it ends, hits)", WHO[counter]), expected, listed)
+    }
+
+    fn same_sources(&mut self) -> Result<(), Failure> {
+        let expected: Vec<_> =
+            std::mem::take(&mut self.sources).into_iter().map(|source| (source, 1)).collect();
+        for (counter, (filter, position)) in self.filters.iter().zip(&mut self.positions).enumerate() {
+            let mut found = Vec::new();
+            filter.malformed_sources(position, |source, weight| found.push((source, weight)));
+            same(format!("{}: sources of malformed messages", WHO[counter]), &expected, &found)?;
+        }
+        Ok(())
     }
 
     fn same_malformed(&self, counter: usize, before: &Stats, after: &Stats) -> Result<(), Failure> {
