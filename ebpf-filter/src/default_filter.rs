@@ -35,6 +35,11 @@ pub fn default_filter() -> Option<BpfFilter> {
     DEFAULT.load().as_deref().cloned()
 }
 
+/// Asks the filter of this process without a clone.
+pub(crate) fn with<T>(with: impl FnOnce(Option<&BpfFilter>) -> T) -> T {
+    with(DEFAULT.load().as_deref())
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 mod tests {

@@ -47,9 +47,13 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![deny(unsafe_code)]
 
+mod alarm;
+#[doc(hidden)]
+pub mod bench_support;
 mod builder;
 mod clock;
 mod default_filter;
+pub mod dynblock;
 mod engine;
 mod error;
 mod filter;
@@ -80,3 +84,7 @@ pub use status::{Enforcement, Program, Status};
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
 struct Readme;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/DYNBLOCKS.md")]
+struct Dynblocks;

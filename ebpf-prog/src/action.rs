@@ -94,7 +94,7 @@ impl Decided {
 
     /// By a rule that does this and has counted the packet as the `hits`th; `None` if it only counts.
     #[inline(always)]
-    pub(crate) const fn by(action: u8, hits: u64) -> Option<Self> {
+    pub const fn by(action: u8, hits: u64) -> Option<Self> {
         if action == Action::Count.to_byte() { None } else { Some(Self(hits << 8 | action as u64)) }
     }
 

@@ -199,6 +199,16 @@ impl BpfFilter {
         }
     }
 
+    /// Who enforces the rules.
+    pub(crate) fn enforcement(&self) -> Enforcement {
+        if self.inner.kernel.is_ok() { Enforcement::Kernel } else { Enforcement::UserSpace }
+    }
+
+    /// Whether the other one is a clone of this one.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner)
+    }
+
     /// The most rules of this kind that there may be.
     pub fn capacity(&self, kind: Kind) -> u32 {
         self.inner.sizes.of(kind)

@@ -2,12 +2,13 @@
 
 use std::{
     convert::Infallible,
-    marker::PhantomData,
+    io,
     ops::Deref,
     os::fd::{AsFd, BorrowedFd},
 };
 
 use ebpf_prog::{Malformed as MalformedReason, layout::Policy};
+use zerocopy::FromZeros;
 
 use crate::{AttachError, KernelError, Program, Unavailable, engine::Memory, sizes::Sizes};
 
@@ -24,17 +25,26 @@ impl Payload {
     }
 }
 
-/// Memory that is shared with nobody cannot be.
+/// Memory of this process alone.
 #[derive(Debug)]
-pub(crate) struct Mapping<T>(Infallible, PhantomData<T>);
+pub(crate) struct Mapping<T>(Box<[T]>);
+
+impl<T: FromZeros> Mapping<T> {
+    pub(crate) fn zeroed(len: usize) -> io::Result<Self> {
+        let elements = <[T]>::new_box_zeroed_with_elems(len).map_err(|_| io::ErrorKind::OutOfMemory)?;
+        Ok(Self(elements))
+    }
+}
 
 impl<T> Deref for Mapping<T> {
     type Target = [T];
 
     fn deref(&self) -> &[T] {
-        match self.0 {}
+        &self.0
     }
 }
+
+pub(crate) fn prefetch<T>(_line: &T) {}
 
 #[derive(Debug)]
 pub(crate) struct Kernel(Infallible);

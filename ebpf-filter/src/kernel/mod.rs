@@ -12,6 +12,10 @@ mod socket;
 mod sys;
 
 #[cfg(not(target_os = "linux"))]
-pub(crate) use fallback::{Kernel, Mapping, Payload};
+pub(crate) use fallback::{Kernel, Mapping, Payload, prefetch};
 #[cfg(target_os = "linux")]
-pub(crate) use {load::Kernel, socket::Payload, sys::Mapping};
+pub(crate) use {
+    load::Kernel,
+    socket::Payload,
+    sys::{Mapping, prefetch},
+};

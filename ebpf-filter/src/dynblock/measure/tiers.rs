@@ -1,0 +1,164 @@
+//! The prefixes that a client is counted by: itself, and the networks around it.
+
+use std::{
+    hash::BuildHasher as _,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+};
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+use crate::dynblock::{DynBlockError, Subject, slots::mix};
+
+/// More lengths than this are an error.
+pub(crate) const MAX_TIERS: usize = 8;
+
+/// A prefix length, and how many times the limit all of such a prefix may have together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Tier {
+    pub(crate) len: u8,
+    pub(crate) multiple: u32,
+}
+
+/// The lengths for both protocols, the longest first.
+#[derive(Clone, Debug)]
+pub(crate) struct Tiers {
+    pub(crate) v4: Vec<Tier>,
+    pub(crate) v6: Vec<Tier>,
+    /// Into how many parts the ports of an IPv4 address are split: 2 to the power of this.
+    pub(crate) port_bits: u8,
+    hasher: foldhash::quality::RandomState,
+    /// Drawn for each group, so that nobody can choose addresses whose numbers are alike.
+    secrets: [u64; 2],
+}
+
+impl Tiers {
+    /// Those of Knot Resolver 6 (`daemon/ratelimiting.c`).
+    pub(crate) fn new() -> Self {
+        let hasher = foldhash::quality::RandomState::default();
+        Self {
+            v4: tiers([(32, 1), (24, 32), (20, 256), (18, 768)]),
+            v6: tiers([(128, 1), (64, 2), (56, 3), (48, 4), (32, 64)]),
+            port_bits: 0,
+            secrets: [1, 2].map(|number: u64| hasher.hash_one(number)),
+            hasher,
+        }
+    }
+
+    pub(crate) fn check(&mut self) -> Result<(), DynBlockError> {
+        for (tiers, max) in [(&mut self.v4, 32), (&mut self.v6, 128)] {
+            tiers.sort_by_key(|tier| std::cmp::Reverse(tier.len));
+            if tiers.len() > MAX_TIERS {
+                return Err(DynBlockError::TooManyPrefixLengths { max: MAX_TIERS });
+            }
+            if let Some(tier) = tiers.iter().find(|tier| tier.len > max || tier.multiple == 0) {
+                return Err(DynBlockError::PrefixLength { len: tier.len, multiple: tier.multiple, max });
+            }
+            if let Some(pair) = tiers.windows(2).find(|pair| pair[0].len == pair[1].len) {
+                return Err(DynBlockError::RepeatedPrefixLength { len: pair[0].len });
+            }
+        }
+        let whole_addresses = self.v4.first().is_some_and(|tier| tier.len == 32);
+        if self.port_bits > 16 || (self.port_bits > 0 && !whole_addresses) {
+            return Err(DynBlockError::PortBits { bits: self.port_bits });
+        }
+        Ok(())
+    }
+
+    pub(crate) fn of(&self, client: IpAddr) -> &[Tier] {
+        if client.is_ipv4() { &self.v4 } else { &self.v6 }
+    }
+
+    /// A number for each prefix of the client, by the lengths in order. Nobody else knows which.
+    #[inline]
+    #[expect(clippy::cast_possible_truncation, reason = "the halves of an address")]
+    pub(crate) fn keys_into(&self, client: SocketAddr, keys: &mut Keys) {
+        match client.ip() {
+            IpAddr::V4(address) => {
+                let bits = u64::from(address.to_bits());
+                for tier in &self.v4 {
+                    let masked = bits & (u64::MAX << (32 - tier.len));
+                    let part = if tier.len == 32 { u64::from(self.part(client.port())) << 40 } else { 0 };
+                    keys.push(mix((masked | u64::from(tier.len) << 32 | part) ^ self.secrets[0]));
+                }
+            }
+            IpAddr::V6(address) => {
+                let bits = address.to_bits();
+                for tier in &self.v6 {
+                    let masked = if tier.len == 0 { 0 } else { bits & (u128::MAX << (128 - tier.len)) };
+                    let [high, low] = [(masked >> 64) as u64, masked as u64];
+                    keys.push(mix(mix(high ^ self.secrets[0])
+                        ^ low.rotate_left(8)
+                        ^ u64::from(tier.len)
+                        ^ self.secrets[1]));
+                }
+            }
+        }
+    }
+
+    /// The same, for who asks once.
+    pub(crate) fn keys(&self, client: SocketAddr) -> Keys {
+        let mut keys = Keys::default();
+        self.keys_into(client, &mut keys);
+        keys
+    }
+
+    /// A number for anything else.
+    pub(crate) fn hash(&self, bytes: &[u8]) -> u64 {
+        self.hasher.hash_one(bytes)
+    }
+
+    pub(crate) fn hash_net(&self, net: IpNet) -> u64 {
+        self.hasher.hash_one(net)
+    }
+
+    pub(crate) fn hash_subject(&self, subject: &Subject) -> u64 {
+        self.hasher.hash_one(subject)
+    }
+
+    /// Who is meant by the tier with this number.
+    pub(crate) fn subject(&self, client: SocketAddr, tier: usize) -> Option<Subject> {
+        let Tier { len, .. } = self.of(client.ip()).get(tier)?;
+        Some(match client.ip() {
+            IpAddr::V4(address) if *len == 32 && self.port_bits > 0 => self.ports(address, client.port()),
+            IpAddr::V4(address) => Subject::Source(Ipv4Net::new(address, *len).ok()?.trunc().into()),
+            IpAddr::V6(address) => Subject::Source(Ipv6Net::new(address, *len).ok()?.trunc().into()),
+        })
+    }
+
+    fn part(&self, port: u16) -> u16 {
+        port.checked_shr(16 - u32::from(self.port_bits)).unwrap_or(0)
+    }
+
+    /// The part of the ports of this address that has this port in it.
+    pub(crate) fn ports(&self, address: Ipv4Addr, port: u16) -> Subject {
+        let last = u16::MAX.checked_shr(self.port_bits.into()).unwrap_or(0);
+        Subject::Ports { address, first: port & !last, last: port | last }
+    }
+}
+
+/// From pairs of prefix length and multiple.
+pub(crate) fn tiers(pairs: impl IntoIterator<Item = (u8, u32)>) -> Vec<Tier> {
+    pairs.into_iter().map(|(len, multiple)| Tier { len, multiple }).collect()
+}
+
+/// One number for each prefix length.
+#[derive(Debug, Default)]
+pub(crate) struct Keys {
+    hashes: [u64; MAX_TIERS],
+    len: usize,
+}
+
+impl Keys {
+    #[inline]
+    fn push(&mut self, hash: u64) {
+        if let Some(place) = self.hashes.get_mut(self.len) {
+            *place = hash;
+            self.len += 1;
+        }
+    }
+
+    #[inline]
+    pub(crate) fn as_slice(&self) -> &[u64] {
+        &self.hashes[..self.len.min(MAX_TIERS)]
+    }
+}
