@@ -5,8 +5,8 @@ use std::{error::Error as _, io, process::ExitCode};
 use thiserror::Error;
 
 use crate::{
-    config::ConfigError, filter::FilterError, forward::ForwardError, listeners::ListenerError,
-    logging::LoggingError, sockets::SocketError, zones::ZoneError,
+    config::ConfigError, dynblocks::DynBlocksError, filter::FilterError, forward::ForwardError,
+    listeners::ListenerError, logging::LoggingError, sockets::SocketError, zones::ZoneError,
 };
 
 /// Why the program ends before it was asked to.
@@ -25,6 +25,9 @@ pub(crate) enum Error {
     /// The packet filter cannot be set up.
     #[error(transparent)]
     Filter(#[from] FilterError),
+    /// Dynamic blocks cannot be set up.
+    #[error(transparent)]
+    DynBlocks(#[from] DynBlocksError),
     /// An address cannot be listened on.
     #[error(transparent)]
     Socket(#[from] SocketError),
@@ -63,6 +66,7 @@ impl Error {
             Self::Config(_) | Self::Zone(_) => ExitCode::from(2),
             Self::Logging(_)
             | Self::Filter(_)
+            | Self::DynBlocks(_)
             | Self::Socket(_)
             | Self::Forward(_)
             | Self::Listener(_)

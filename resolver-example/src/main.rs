@@ -5,8 +5,10 @@
 
 #![forbid(unsafe_code)]
 
+mod cached;
 mod cli;
 mod config;
+mod dynblocks;
 mod error;
 mod filter;
 mod forward;
@@ -59,8 +61,9 @@ fn check_config(file: &Path) -> Result<(), Error> {
     let zones = Zone::load_all(&config.zones)?;
     let records: usize = zones.iter().map(Zone::record_count).sum();
     let upstreams = config.forward.as_ref().map_or(0, |forward| forward.upstreams.len());
+    let dynblocks = config.dynblocks.as_ref().map_or(0, |dynblocks| dynblocks.rules.len());
     println!(
-        "{}: ok; addresses: {}; zones: {}, records: {records}; upstreams: {upstreams}; {}",
+        "{}: ok; addresses: {}; zones: {}, records: {records}; upstreams: {upstreams}; {}; dynamic block rules: {dynblocks}",
         file.display(),
         config.listen.addresses.len(),
         zones.len(),

@@ -9,7 +9,9 @@ use tokio::{runtime, time};
 use tracing::{info, warn};
 
 use crate::{
+    cached::Waited,
     config::{Config, Listen},
+    dynblocks::DynBlocks,
     error::Error,
     filter, forward,
     in_flight::InFlight,
@@ -36,8 +38,13 @@ async fn run(config: &Config, zones: Vec<Zone>) -> Result<(), Error> {
     let mut signals = Signals::install().map_err(Error::Runtime)?;
 
     let filter = filter::build(&config.filter)?;
+    let dynblocks = config.dynblocks.as_ref().map(|config| DynBlocks::start(config, &filter)).transpose()?;
     let sockets = open(&config.listen, &filter)?;
-    let handler = InFlight::new(Guarded::new(filter.clone(), catalog(config, zones)?));
+    let guarded = Guarded::new(filter.clone(), Waited::new(catalog(config, zones)?));
+    let handler = InFlight::new(match &dynblocks {
+        Some(dynblocks) => dynblocks.guard(guarded)?,
+        None => guarded,
+    });
     filter::log_enforcement(&filter, &config.filter.rules);
 
     let mut listeners = Listeners::default();
@@ -48,7 +55,12 @@ async fn run(config: &Config, zones: Vec<Zone>) -> Result<(), Error> {
 
     let stop = tokio::select! {
         stop = signals.next() => stop,
-        failure = listeners.failure() => return Err(failure.into()),
+        failure = listeners.failure() => {
+            if let Some(dynblocks) = dynblocks {
+                dynblocks.stop().await;
+            }
+            return Err(failure.into());
+        }
     };
     info!("{stop}: stopping; {} queries in flight get up to {GRACE:?}", handler.len());
     tokio::spawn(async move {
@@ -63,6 +75,9 @@ async fn run(config: &Config, zones: Vec<Zone>) -> Result<(), Error> {
     time::sleep(SEND).await;
     listeners.stop().await;
     filter::log_hits(&filter);
+    if let Some(dynblocks) = dynblocks {
+        dynblocks.stop().await;
+    }
     info!("stopped");
     Ok(())
 }

@@ -5,7 +5,7 @@ use std::{io, net::SocketAddr, path::PathBuf};
 use hickory_proto::ProtoError;
 use thiserror::Error;
 
-use super::{listen::MAX_UDP_SOCKETS, rule_problem::RuleProblem, source::Place};
+use super::{dynblocks::DynBlocksProblem, listen::MAX_UDP_SOCKETS, rule_problem::RuleProblem, source::Place};
 
 /// A configuration that cannot be used.
 #[derive(Debug, Error)]
@@ -62,4 +62,8 @@ pub(crate) enum Problem {
     OwnUpstream { upstream: SocketAddr },
     #[error("rule {number}: {problem}")]
     Rule { number: usize, problem: RuleProblem },
+    #[error("dynblocks: {0}")]
+    DynBlocks(DynBlocksProblem),
+    #[error("dynblocks rule {number}: {problem}")]
+    DynBlockRule { number: usize, problem: DynBlocksProblem },
 }

@@ -36,7 +36,8 @@ impl Filter {
         }
     }
 
-    pub(super) fn check(raw: schema::Filter, source: &Source<'_>) -> Result<Self, ConfigError> {
+    /// Unless the file says otherwise, there is room for so many blocks beside the rules.
+    pub(super) fn check(raw: schema::Filter, blocks: u32, source: &Source<'_>) -> Result<Self, ConfigError> {
         let schema::Filter {
             mode,
             malformed,
@@ -48,6 +49,7 @@ impl Filter {
             suffixes_max,
             rules,
         } = raw;
+        let default = DEFAULT_MAX.saturating_add(blocks);
         let mut filter = Self {
             mode: match mode {
                 schema::Mode::Prefer => Mode::Prefer,
@@ -58,12 +60,12 @@ impl Filter {
                 schema::Malformed::Pass => Malformed::Pass,
                 schema::Malformed::Drop => Malformed::Drop,
             },
-            ipv4_max: ipv4_max.unwrap_or(DEFAULT_MAX),
-            ipv6_max: ipv6_max.unwrap_or(DEFAULT_MAX),
-            ranges4_max: ranges4_max.unwrap_or(DEFAULT_MAX),
-            ranges6_max: ranges6_max.unwrap_or(DEFAULT_MAX),
+            ipv4_max: ipv4_max.unwrap_or(default),
+            ipv6_max: ipv6_max.unwrap_or(default),
+            ranges4_max: ranges4_max.unwrap_or(default),
+            ranges6_max: ranges6_max.unwrap_or(default),
             qnames_max: qnames_max.unwrap_or(DEFAULT_MAX),
-            suffixes_max: suffixes_max.unwrap_or(DEFAULT_MAX),
+            suffixes_max: suffixes_max.unwrap_or(default),
             rules: Rules::default(),
         };
         filter.rules = Rules::check(rules, &filter, source)?;

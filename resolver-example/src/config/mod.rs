@@ -1,5 +1,6 @@
 //! The configuration: what the file says (`schema`), checked and turned into what the rest of the program needs.
 
+mod dynblocks;
 mod error;
 mod expiry;
 mod filter;
@@ -19,7 +20,8 @@ use std::{fs, path::Path};
 
 use self::source::Source;
 pub(crate) use self::{
-    error::ConfigError, filter::Filter, forward::Forward, listen::Listen, rules::Rules, zones::ZoneFile,
+    dynblocks::DynBlocks, error::ConfigError, filter::Filter, forward::Forward, listen::Listen, rules::Rules,
+    zones::ZoneFile,
 };
 
 /// A configuration without contradictions.
@@ -33,6 +35,8 @@ pub(crate) struct Config {
     pub(crate) forward: Option<Forward>,
     /// What to drop.
     pub(crate) filter: Filter,
+    /// Whom to block for a while.
+    pub(crate) dynblocks: Option<DynBlocks>,
 }
 
 impl Config {
@@ -46,14 +50,17 @@ impl Config {
 
     fn parse(text: &str, file: &Path) -> Result<Self, ConfigError> {
         let source = Source::new(file, text);
-        let schema::File { listen, zones, forward, filter } = match toml::from_str(text) {
+        let schema::File { listen, zones, forward, filter, dynblocks } = match toml::from_str(text) {
             Ok(file) => file,
             Err(error) => return Err(source.syntax(&error)),
         };
         let listen = Listen::check(listen, &source)?;
         let zones = ZoneFile::check(zones, forward.is_some(), &source)?;
         let forward = forward.map(|forward| Forward::check(forward, &listen, &source)).transpose()?;
-        let filter = Filter::check(filter, &source)?;
-        Ok(Self { listen, zones, forward, filter })
+        let dynblocks =
+            dynblocks.map(|dynblocks| DynBlocks::check(dynblocks, forward.is_some(), &source)).transpose()?;
+        let blocks = dynblocks.as_ref().map_or(0, DynBlocks::max_blocks);
+        let filter = Filter::check(filter, blocks, &source)?;
+        Ok(Self { listen, zones, forward, filter, dynblocks })
     }
 }

@@ -15,6 +15,9 @@ use super::{
     source::Source,
 };
 
+/// Which queries are answered with TC=1 by the action "slip", as most resolvers that limit responses have it.
+pub(super) const DEFAULT_SLIP: u8 = 2;
+
 /// Rules that fit into their filter.
 #[derive(Debug, Default)]
 pub(crate) struct Rules {
@@ -94,8 +97,6 @@ fn parse(raw: schema::Rule) -> Result<Vec<Rule>, Spanned<RuleProblem>> {
 }
 
 fn parse_action(action: schema::Action, slip: Option<Spanned<i64>>) -> Result<Action, Spanned<RuleProblem>> {
-    /// As most resolvers that limit responses have it.
-    const DEFAULT_SLIP: u8 = 2;
     let action = match (action, &slip) {
         (schema::Action::Slip, None) => return Ok(Action::Slip(DEFAULT_SLIP)),
         (schema::Action::Slip, Some(slip)) => {

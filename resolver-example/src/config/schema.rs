@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use toml::Spanned;
 
+use super::dynblocks::schema::DynBlocks;
+
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct File {
@@ -12,6 +14,7 @@ pub(super) struct File {
     pub(super) zones: Vec<Zone>,
     pub(super) forward: Option<Forward>,
     pub(super) filter: Filter,
+    pub(super) dynblocks: Option<DynBlocks>,
 }
 
 #[derive(Debug, Default, Deserialize)]

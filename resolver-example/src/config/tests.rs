@@ -1,5 +1,6 @@
 //! What configurations mean, and how wrong ones are told.
 
+mod dynblocks;
 mod rules;
 
 use super::*;
@@ -51,7 +52,17 @@ fn the_example_shows_every_key() {
         "1 IPv4 address, 1 IPv6 address, 2 IPv4 range, 1 IPv6 range, 4 name, 4 suffix rules"
     );
     // The schema cannot be listed, but a wrong key lists its table.
-    for table in ["", "[listen]", "[[zones]]", "[forward]", "[filter]", "[[filter.rules]]"] {
+    assert_eq!(config.dynblocks.unwrap().rules.len(), 10);
+    for table in [
+        "",
+        "[listen]",
+        "[[zones]]",
+        "[forward]",
+        "[filter]",
+        "[[filter.rules]]",
+        "[dynblocks]",
+        "[[dynblocks.rules]]",
+    ] {
         let message = refusal(&format!("{table}\nno_such_key = 1"));
         let (_, keys) = message.split_once("expected ").unwrap_or_else(|| panic!("{message}"));
         for key in keys.split('`').skip(1).step_by(2) {
@@ -70,14 +81,21 @@ fn the_example_explains_every_word() {
         ("filter.malformed = \"?\"", 2),
         ("[[filter.rules]]\nkind = \"?\"", 4),
         ("[[filter.rules]]\naction = \"?\"", 7),
+        ("[dynblocks]\naction = \"?\"", 6),
+        ("[[dynblocks.rules]]\nkind = \"?\"", 9),
+        ("[[dynblocks.rules]]\naction = \"?\"", 6),
+        ("[[dynblocks.rules]]\nscope = \"?\"", 3),
+        ("[[dynblocks.rules]]\ncount = \"?\"", 3),
     ] {
         let message = refusal(text);
         let (_, words) = message.split_once("expected ").unwrap_or_else(|| panic!("{message}"));
         let words: Vec<_> = words.split('`').skip(1).step_by(2).collect();
         assert_eq!(words.len(), count, "{message}");
         for word in words {
+            let explained = ["  ", " (", ":", ","].map(|after| format!("\"{word}\"{after}"));
             assert!(
-                EXAMPLE.contains(&format!("\"{word}\"  ")) || EXAMPLE.contains(&format!("\"{word}\" (")),
+                explained.iter().any(|text| EXAMPLE.contains(text))
+                    || EXAMPLE.contains(&format!("or \"{word}\"")),
                 "{word}"
             );
         }
@@ -101,7 +119,7 @@ fn an_unreadable_file_is_named() {
 fn unknown_keys_and_words_are_located() {
     for (text, place, word) in [
         ("[listen]\n\nport = 53", ":3:1", "`port`"),
-        ("[dynblocks]", ":1:2", "`dynblocks`"),
+        ("[dynblock]", ":1:2", "`dynblock`"),
         ("[filter]\nmode = \"maybe\"", ":2:8", "`maybe`"),
         ("[filter]\nipv4_max = -1", ":2:12", "-1"),
         ("[filter]\nranges4_max = \"9\"", ":2:15", "string"),

@@ -1,7 +1,7 @@
 //! The same rules, enforced by the kernel and, without privilege, by user space.
 
 mod answers;
-mod enforcer;
+pub(crate) mod enforcer;
 mod expiry;
 mod ranges;
 mod suffixes;

@@ -60,8 +60,14 @@ fn ipv4_and_ipv6_are_served_side_by_side() {
         eprintln!("SKIPPED: this machine has no IPv6");
         return;
     }
-    // A free port of one family is nearly always free in the other: both tables are used alike.
-    let port = TcpListener::bind("[::1]:0").unwrap().local_addr().unwrap().port();
+    // No port that clients get: they come and go while this test runs.
+    let start = usize::try_from(std::process::id() % 10_000).expect("a small number");
+    let port = (20_000..30_000_u16)
+        .cycle()
+        .skip(start)
+        .take(10_000)
+        .find(|port| UdpSocket::bind(("::", *port)).is_ok() && TcpListener::bind(("::", *port)).is_ok())
+        .expect("a free port");
     let server = Server::start_on(2, &format!("listen.dns = [\"0.0.0.0:{port}\", \"[::]:{port}\"]\n{OFF}"));
     for address in [format!("127.0.0.1:{port}"), format!("[::1]:{port}")] {
         let answer = ask(address.parse().unwrap(), "www.example.", RecordType::A);

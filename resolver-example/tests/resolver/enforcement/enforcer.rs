@@ -6,24 +6,24 @@ use crate::harness::{Folder, Server, kernel_enforces, program, program_without_p
 
 /// Who enforces the rules of a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Enforcer {
+pub(crate) enum Enforcer {
     Kernel,
     UserSpace,
 }
 
 impl Enforcer {
     /// All that there are on this machine.
-    pub(super) fn available() -> Vec<Self> {
+    pub(crate) fn available() -> Vec<Self> {
         if kernel_enforces() { vec![Self::Kernel, Self::UserSpace] } else { vec![Self::UserSpace] }
     }
 
     /// A server on a free port of 127.0.0.1, with these rules and the embedded zone.
-    pub(super) fn serve(self, rules: &str) -> Server {
+    pub(crate) fn serve(self, rules: &str) -> Server {
         self.serve_in(1, Folder::new(&format!("listen.dns = [\"127.0.0.1:0\"]\n{}\n{rules}", self.mode())))
     }
 
     /// A server on `count` addresses with the configuration in `folder`, which has [`Enforcer::mode`] in it.
-    pub(super) fn serve_in(self, count: usize, folder: Folder) -> Server {
+    pub(crate) fn serve_in(self, count: usize, folder: Folder) -> Server {
         let (program, told) = match self {
             Self::Kernel => (program(), "enforced by kernel"),
             Self::UserSpace => (program_without_privilege(), "enforced by user space"),
@@ -35,7 +35,7 @@ impl Enforcer {
     }
 
     /// The line of a configuration that makes it so.
-    pub(super) fn mode(self) -> &'static str {
+    pub(crate) fn mode(self) -> &'static str {
         match self {
             Self::Kernel => "filter.mode = \"require\"",
             Self::UserSpace => "filter.mode = \"prefer\"",
@@ -43,7 +43,7 @@ impl Enforcer {
     }
 
     /// Checks the hits of a rule for sources. Clients made `queries`, each in one packet over UDP or in one connection.
-    pub(super) fn assert_source_hits(self, log: &[String], of: &str, queries: u64) {
+    pub(crate) fn assert_source_hits(self, log: &[String], of: &str, queries: u64) {
         let hits = hits(log, of);
         let right = match self {
             // Every packet of a connection is one.
@@ -55,7 +55,7 @@ impl Enforcer {
 }
 
 /// Stops a server; returns what it logged.
-pub(super) fn stop(server: Server) -> Vec<String> {
+pub(crate) fn stop(server: Server) -> Vec<String> {
     server.signal(Signal::TERM);
     let (status, log) = server.wait();
     assert!(status.success(), "{log:#?}");
@@ -63,12 +63,12 @@ pub(super) fn stop(server: Server) -> Vec<String> {
 }
 
 /// The hits of a rule in a log.
-pub(super) fn hits(log: &[String], of: &str) -> u64 {
+pub(crate) fn hits(log: &[String], of: &str) -> u64 {
     number_after(log, &format!("hits of {of}: ")).unwrap_or(0)
 }
 
 /// The number at the end of the line in which it follows `words`.
-pub(super) fn number_after(log: &[String], words: &str) -> Option<u64> {
+pub(crate) fn number_after(log: &[String], words: &str) -> Option<u64> {
     let (_, number) = log.iter().find_map(|line| line.split_once(words))?;
     number.trim().parse().ok()
 }
