@@ -11,6 +11,7 @@
 //! | [`gate`] | guarded sockets behind it |
 //! | [`link`] | a link to another namespace: tunnels and VLANs |
 //! | [`dns`] | queries and answers, made by hickory-proto, and queries that it would not make |
+//! | [`limited`], [`dnsdist`] | servers that block who asks too much, and a client that does |
 //! | [`world`] | the same test body against the kernel and against user space |
 //! | [`model`] | what a filter must do, stated plainly, and packets and changes to try it with |
 //! | [`child`] | a test body in a process with fewer capabilities |
@@ -23,8 +24,10 @@
 
 pub mod child;
 pub mod dns;
+pub mod dnsdist;
 pub mod gate;
 pub mod headers;
+pub mod limited;
 pub mod link;
 pub mod model;
 pub mod netns;

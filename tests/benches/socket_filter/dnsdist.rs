@@ -2,18 +2,15 @@
 
 use std::{
     collections::HashMap,
-    error::Error,
     fmt::Write as _,
-    fs, io,
+    io,
     net::{SocketAddr, UdpSocket},
-    process::{Child, Command, Stdio},
     thread::sleep,
     time::{Duration, Instant},
 };
 
 use aya::programs::loaded_programs;
-use rustix::process::{Pid, Signal, kill_process};
-use tempfile::TempDir;
+use ebpf_filter_tests::dnsdist;
 
 use crate::{
     cases::{Case, Exact},
@@ -35,7 +32,7 @@ const TIMEOUT: Duration = Duration::from_secs(15);
 pub(crate) struct Dnsdist {
     address: SocketAddr,
     program: u32,
-    _process: Process,
+    _process: dnsdist::Dnsdist,
 }
 
 impl Dnsdist {
@@ -43,11 +40,11 @@ impl Dnsdist {
         // Free now; if somebody takes it before dnsdist does, dnsdist says so.
         let address = UdpSocket::bind((listener(case.sources[0]), 0))?.local_addr()?;
         let before = runs();
-        let mut process = Process::spawn(&config(address, &case.dnsdist))?;
+        let mut process = dnsdist::Dnsdist::spawn(&config(address, &case.dnsdist))?;
         let sender = Sender::new(&case.sources, address, &case.payloads)?;
         let deadline = Instant::now() + TIMEOUT;
         let program = loop {
-            if let Some(status) = process.child.try_wait()? {
+            if let Some(status) = process.ended()? {
                 return Err(process.failure(&format!("ended with {status}")));
             }
             if Instant::now() > deadline {
@@ -115,46 +112,4 @@ fn config(address: SocketAddr, rules: &Exact) -> String {
         let _ = writeln!(config, "filter:blockQName(newDNSName(\"{name}\"), {qtype})");
     }
     config
-}
-
-/// Is killed when this is dropped, or when the benchmark ends in any other way.
-struct Process {
-    child: Child,
-    directory: TempDir,
-}
-
-impl Process {
-    fn spawn(config: &str) -> Result<Self> {
-        let directory = tempfile::tempdir()?;
-        let path = directory.path().join("dnsdist.conf");
-        fs::write(&path, config)?;
-        let log = fs::File::create(directory.path().join("log"))?;
-        let child = Command::new("setpriv")
-            .args(["--pdeathsig", "KILL", "dnsdist", "--supervised", "--disable-syslog", "--config"])
-            .arg(path)
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            .spawn()
-            .map_err(|error| format!("cannot start setpriv, of the package util-linux: {error}"))?;
-        Ok(Self { child, directory })
-    }
-
-    fn stop(&self) -> Result<()> {
-        Ok(kill_process(Pid::from_child(&self.child), Signal::STOP)?)
-    }
-
-    fn failure(&self, what: &str) -> Box<dyn Error> {
-        let log = fs::read_to_string(self.directory.path().join("log")).unwrap_or_default();
-        let hint = "install dnsdist 1.7 to 1.9 (Debian: dnsdist), or leave it out with --skip-dnsdist";
-        format!("dnsdist {what}: {hint}; it said:\n{}", log.trim()).into()
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        // Both fail only if it is gone already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
