@@ -92,7 +92,7 @@ impl<'a> QueryEvent<'a> {
     }
 
     /// The query as the rules of a filter see it.
-    pub(super) fn query(&self) -> Query<'a> {
+    pub(crate) fn query(&self) -> Query<'a> {
         let query = Query::new(self.client(), self.name, self.qtype);
         if self.transport == Transport::Udp { query.over_plain_udp() } else { query }
     }

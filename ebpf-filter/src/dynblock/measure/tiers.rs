@@ -7,7 +7,7 @@ use std::{
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use crate::dynblock::{DynBlockError, Subject, slots::mix};
+use crate::dynblock::{DynBlockError, Subject};
 
 /// More lengths than this are an error.
 pub(crate) const MAX_TIERS: usize = 8;
@@ -27,20 +27,16 @@ pub(crate) struct Tiers {
     /// Into how many parts the ports of an IPv4 address are split: 2 to the power of this.
     pub(crate) port_bits: u8,
     hasher: foldhash::quality::RandomState,
-    /// Drawn for each group, so that nobody can choose addresses whose numbers are alike.
-    secrets: [u64; 2],
 }
 
 impl Tiers {
     /// Those of Knot Resolver 6 (`daemon/ratelimiting.c`).
     pub(crate) fn new() -> Self {
-        let hasher = foldhash::quality::RandomState::default();
         Self {
             v4: tiers([(32, 1), (24, 32), (20, 256), (18, 768)]),
             v6: tiers([(128, 1), (64, 2), (56, 3), (48, 4), (32, 64)]),
             port_bits: 0,
-            secrets: [1, 2].map(|number: u64| hasher.hash_one(number)),
-            hasher,
+            hasher: foldhash::quality::RandomState::default(),
         }
     }
 
@@ -70,7 +66,6 @@ impl Tiers {
 
     /// A number for each prefix of the client, by the lengths in order. Nobody else knows which.
     #[inline]
-    #[expect(clippy::cast_possible_truncation, reason = "the halves of an address")]
     pub(crate) fn keys_into(&self, client: SocketAddr, keys: &mut Keys) {
         match client.ip() {
             IpAddr::V4(address) => {
@@ -78,18 +73,14 @@ impl Tiers {
                 for tier in &self.v4 {
                     let masked = bits & (u64::MAX << (32 - tier.len));
                     let part = if tier.len == 32 { u64::from(self.part(client.port())) << 40 } else { 0 };
-                    keys.push(mix((masked | u64::from(tier.len) << 32 | part) ^ self.secrets[0]));
+                    keys.push(self.hasher.hash_one(masked | u64::from(tier.len) << 32 | part));
                 }
             }
             IpAddr::V6(address) => {
                 let bits = address.to_bits();
                 for tier in &self.v6 {
                     let masked = if tier.len == 0 { 0 } else { bits & (u128::MAX << (128 - tier.len)) };
-                    let [high, low] = [(masked >> 64) as u64, masked as u64];
-                    keys.push(mix(mix(high ^ self.secrets[0])
-                        ^ low.rotate_left(8)
-                        ^ u64::from(tier.len)
-                        ^ self.secrets[1]));
+                    keys.push(self.hasher.hash_one((masked, tier.len)));
                 }
             }
         }
