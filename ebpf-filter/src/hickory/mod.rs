@@ -138,8 +138,7 @@ impl<H> Guarded<H> {
         if verdict != Verdict::Pass || group.asks(&self.filter) {
             return verdict;
         }
-        let plain = Query::new(query.source().ip(), query.name(), query.qtype());
-        self.filter.check(&if query.transport() == Transport::Udp { plain.over_plain_udp() } else { plain })
+        self.filter.check(&query.query())
     }
 
     fn observe_response(
