@@ -4,7 +4,7 @@ use std::{num::NonZeroU32, sync::Arc};
 
 use crate::{
     clock,
-    dynblock::{Level, Limiter, Rate, Slots},
+    dynblock::{Level, Limiter, Rate, Slots, mix},
 };
 
 /// Limits that share slots.
@@ -18,7 +18,7 @@ impl Limits {
     /// `None` if there is not enough memory.
     pub fn new(slots: usize, rates: impl IntoIterator<Item = Rate>) -> Option<Self> {
         let slots = Arc::new(Slots::new(slots).ok()?);
-        let limiter = |(salt, rate)| Limiter::new(rate, Arc::clone(&slots), salt);
+        let limiter = |(salt, rate)| Limiter::new(rate, Arc::clone(&slots), mix(salt));
         let limiters = (1..).zip(rates).map(limiter).collect();
         Some(Self { slots, limiters })
     }

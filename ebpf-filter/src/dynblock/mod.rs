@@ -22,7 +22,7 @@ use {
     tell::{counters, notice, view},
 };
 
-pub(crate) use measure::{limiter::Limiter, ratio::Level, slots::Slots};
+pub(crate) use measure::{hash::mix, limiter::Limiter, ratio::Level, slots::Slots};
 pub use {
     builder::DynBlockGroupBuilder,
     error::{AddError, DynBlockError, StateError},

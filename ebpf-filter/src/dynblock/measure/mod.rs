@@ -1,5 +1,6 @@
 //! Who exceeds a limit: what is counted, of whom, and how far it is from too much.
 
+pub(super) mod hash;
 pub(crate) mod limiter;
 pub(crate) mod meter;
 pub(crate) mod rate;

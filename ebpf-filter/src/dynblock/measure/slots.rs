@@ -7,6 +7,7 @@ use std::{
 
 use zerocopy::FromZeros;
 
+use super::hash::mix;
 use crate::{
     engine::OutOfMemory,
     kernel::{Mapping, prefetch},
@@ -152,7 +153,7 @@ impl Slots {
     #[inline(never)]
     fn insert(&self, tag: u64, now: u64, value: u64) -> bool {
         let home = self.home(tag);
-        let Some((slot, seen)) = self.weakest(home) else { return false };
+        let Some((slot, seen)) = self.weakest(home, now) else { return false };
         let evicts = seen.tag != FREE && seen.value > now;
         if evicts && !is_admitted(tag, now) {
             return true;
@@ -170,21 +171,13 @@ impl Slots {
         true
     }
 
-    /// A slot that is free, or whose value is the smallest.
-    fn weakest(&self, home: usize) -> Option<(&Slot, Seen)> {
-        let slots = self.line(home).0.iter().chain(&self.line(home ^ 1).0);
-        let mut weakest: Option<(&Slot, Seen)> = None;
-        for slot in slots {
-            let seen =
-                Seen { tag: slot.tag.load(Ordering::Relaxed), value: slot.value.load(Ordering::Relaxed) };
-            if seen.tag == FREE {
-                return Some((slot, seen));
-            }
-            if seen.tag != BUSY && weakest.as_ref().is_none_or(|(_, least)| seen.value < least.value) {
-                weakest = Some((slot, seen));
-            }
-        }
-        weakest
+    /// A slot that is free or whose time is over, if there is one in the line at home or in the one beside it, in this order;
+    /// else the one whose value is the smallest.
+    fn weakest(&self, home: usize, now: u64) -> Option<(&Slot, Seen)> {
+        let [at_home, beside] = [home, home ^ 1].map(|line| self.line(line).weakest());
+        let (Some(at_home), Some(beside)) = (at_home, beside) else { return at_home.or(beside) };
+        let stays = at_home.1.value <= now || at_home.1.value <= beside.1.value;
+        Some(if stays { at_home } else { beside })
     }
 
     #[inline]
@@ -213,6 +206,12 @@ impl Line {
         let found = has(0) | has(1) | has(2) | has(3);
         self.0.get(found.trailing_zeros() as usize)
     }
+
+    /// A slot that is free, or whose value is the smallest.
+    fn weakest(&self) -> Option<(&Slot, Seen)> {
+        let seen = self.0.iter().filter_map(|slot| Some((slot, slot.seen()?)));
+        seen.min_by_key(|(_, seen)| seen.value)
+    }
 }
 
 impl Slot {
@@ -221,6 +220,16 @@ impl Slot {
     fn value_of(&self, tag: u64) -> Option<u64> {
         let value = self.value.load(Ordering::Acquire);
         (self.tag.load(Ordering::Relaxed) == tag).then_some(value)
+    }
+
+    /// What the slot has, unless it is given to another key just now.
+    fn seen(&self) -> Option<Seen> {
+        let [tag, value] = [&self.tag, &self.value].map(|half| half.load(Ordering::Relaxed));
+        match tag {
+            BUSY => None,
+            FREE => Some(Seen { tag, value: 0 }),
+            _ => Some(Seen { tag, value }),
+        }
     }
 
     /// Returns `false` if another thread was faster.
@@ -235,19 +244,11 @@ fn is_admitted(tag: u64, now: u64) -> bool {
     mix(tag ^ now) >> (u64::BITS - ADMISSION) == 0
 }
 
-/// Every bit counts for every bit of the result: the halves of the product with an odd number whose bits are mixed, as wyhash
-/// folds them.
-#[inline]
-#[expect(clippy::cast_possible_truncation, reason = "the halves of the product")]
-pub(crate) fn mix(bits: u64) -> u64 {
-    let product = u128::from(bits) * 0x9e37_79b9_7f4a_7c15;
-    product as u64 ^ (product >> 64) as u64
-}
-
 /// One in 2^3.
 const ADMISSION: u32 = 3;
 
 /// What a slot had when it was looked at.
+#[derive(Clone, Copy)]
 struct Seen {
     tag: u64,
     value: u64,

@@ -7,6 +7,7 @@ use std::{
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
+use super::hash::Secret;
 use crate::dynblock::{DynBlockError, Subject};
 
 /// More lengths than this are an error.
@@ -26,6 +27,7 @@ pub(crate) struct Tiers {
     pub(crate) v6: Vec<Tier>,
     /// Into how many parts the ports of an IPv4 address are split: 2 to the power of this.
     pub(crate) port_bits: u8,
+    secret: Secret,
     hasher: foldhash::quality::RandomState,
 }
 
@@ -36,6 +38,7 @@ impl Tiers {
             v4: tiers([(32, 1), (24, 32), (20, 256), (18, 768)]),
             v6: tiers([(128, 1), (64, 2), (56, 3), (48, 4), (32, 64)]),
             port_bits: 0,
+            secret: Secret::new(),
             hasher: foldhash::quality::RandomState::default(),
         }
     }
@@ -70,18 +73,18 @@ impl Tiers {
         match client.ip() {
             IpAddr::V4(address) => {
                 let bits = u64::from(address.to_bits());
-                for tier in &self.v4 {
-                    let masked = bits & (u64::MAX << (32 - tier.len));
-                    let part = if tier.len == 32 { u64::from(self.part(client.port())) << 40 } else { 0 };
-                    keys.push(self.hasher.hash_one(masked | u64::from(tier.len) << 32 | part));
-                }
+                let part = u64::from(self.part(client.port())) << 40;
+                keys.fill(&self.v4, |Tier { len, .. }| {
+                    let masked = bits & (u64::MAX << (32 - len));
+                    self.secret.hash([if *len == 32 { masked | part } else { masked }, 0], u64::from(*len))
+                });
             }
             IpAddr::V6(address) => {
                 let bits = address.to_bits();
-                for tier in &self.v6 {
-                    let masked = if tier.len == 0 { 0 } else { bits & (u128::MAX << (128 - tier.len)) };
-                    keys.push(self.hasher.hash_one((masked, tier.len)));
-                }
+                keys.fill(&self.v6, |Tier { len, .. }| {
+                    let masked = if *len == 0 { 0 } else { bits & (u128::MAX << (128 - len)) };
+                    self.secret.hash(zerocopy::transmute!(masked), u64::from(*len) | 1 << 8)
+                });
             }
         }
     }
@@ -141,10 +144,10 @@ pub(crate) struct Keys {
 
 impl Keys {
     #[inline]
-    fn push(&mut self, hash: u64) {
-        if let Some(place) = self.hashes.get_mut(self.len) {
-            *place = hash;
-            self.len += 1;
+    fn fill(&mut self, tiers: &[Tier], hash: impl Fn(&Tier) -> u64) {
+        self.len = tiers.len();
+        for (place, tier) in self.hashes.iter_mut().zip(tiers) {
+            *place = hash(tier);
         }
     }
 

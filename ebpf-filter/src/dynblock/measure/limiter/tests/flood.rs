@@ -1,7 +1,7 @@
 //! Forged sources, each of which sends one packet.
 
 use super::*;
-use crate::dynblock::slots;
+use crate::dynblock::measure::hash;
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -9,7 +9,7 @@ const SLOTS: usize = 1 << 16;
 
 /// As good as random: one step alone spreads numbers in a row too evenly for them to get into each other's way.
 fn mix(number: u64) -> u64 {
-    slots::mix(slots::mix(number) ^ 0x5851_f42d_4c95_7f2d)
+    hash::mix(hash::mix(number) ^ 0x5851_f42d_4c95_7f2d)
 }
 
 /// When the last of 16 who send at one and a half times the limit is caught, in nanoseconds after it begins, among so many

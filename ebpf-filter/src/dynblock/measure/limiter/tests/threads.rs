@@ -1,6 +1,6 @@
 //! Several threads at once.
 
-use crate::dynblock::slots::mix;
+use crate::dynblock::measure::hash::mix;
 use std::{
     sync::atomic::{AtomicU64, Ordering},
     thread,

@@ -5,7 +5,7 @@ use std::{collections::VecDeque, num::NonZeroU32};
 use proptest::prelude::*;
 
 use super::{
-    super::super::{limiter::Limiter, rate::Rate, slots::mix},
+    super::super::{hash::mix, limiter::Limiter, rate::Rate},
     *,
 };
 
