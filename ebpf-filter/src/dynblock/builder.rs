@@ -24,7 +24,7 @@ use super::{
     slots::Slots,
     suffix_limit::Counted,
     tiers::{Tier, Tiers, tiers},
-    time::Time,
+    time::{Time, is_short},
 };
 use crate::BpfFilter;
 
@@ -242,6 +242,7 @@ impl DynBlockGroupBuilder {
         let store = || Slots::new(slots).map(Arc::new).map_err(|_| DynBlockError::Memory { slots });
         let ratios = specs.iter().any(|spec| matches!(spec.limit, Limit::Ratio(_)));
         let stores = Stores { rates: store()?, ratios: if ratios { Some(store()?) } else { None } };
+        let precise = specs.iter().any(|spec| is_short(spec.limit.window()));
         let mut rules = Rules::default();
         for (index, spec) in specs.into_iter().enumerate() {
             let rule = Rule::new(index + 1, spec, &tiers, &stores)?;
@@ -261,6 +262,7 @@ impl DynBlockGroupBuilder {
             watches: Watches::new(Arc::clone(&stores.rates)),
             rates: stores.rates,
             time,
+            precise: AtomicBool::new(precise),
             tiers,
             rules,
             default_action,

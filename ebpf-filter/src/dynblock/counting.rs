@@ -22,8 +22,8 @@ use crate::QName;
 
 impl Inner {
     #[inline]
-    pub(super) fn verdict(&self, query: &QueryEvent<'_>, exempt: bool, now: u64) -> Verdict {
-        let alone = if exempt { Verdict::Pass } else { self.alone_says(query, now) };
+    pub(super) fn verdict(&self, query: &QueryEvent<'_>, exempt: bool) -> Verdict {
+        let alone = if exempt { Verdict::Pass } else { self.alone_says(query) };
         if alone == Verdict::Drop {
             return alone;
         }
@@ -33,11 +33,11 @@ impl Inner {
     }
 
     /// What the blocks say that user space enforces alone.
-    fn alone_says(&self, query: &QueryEvent<'_>, now: u64) -> Verdict {
+    fn alone_says(&self, query: &QueryEvent<'_>) -> Verdict {
         if self.alone.load(Ordering::Acquire) == 0 {
             return Verdict::Pass;
         }
-        match self.book().strictest(query, now) {
+        match self.book().strictest(query, self.time.now()) {
             // Whom the operator lets pass, no block hits: in the kernel neither.
             Some(block) if !self.lets_pass(query.client()) => block.verdict(),
             Some(_) | None => Verdict::Pass,
@@ -64,7 +64,7 @@ impl Inner {
             let Some(scope) = rule.scope_key(&self.tiers, query.name(), query.qtype()) else { continue };
             let client = Client { keys, is_ipv4, scope, proven: query.is_proven() };
             rule.observe(client, now, Amount::ONE, |tier, finding| {
-                self.found(rule, query, tier, &finding, now);
+                self.found(rule, query, tier, &finding);
             });
         }
     }
@@ -83,7 +83,7 @@ impl Inner {
             let Some(amount) = rule.amount(response) else { continue };
             let Some(scope) = rule.scope_key(&self.tiers, query.name(), query.qtype()) else { continue };
             let client = Client { keys: &keys, is_ipv4, scope, proven: query.is_proven() };
-            rule.observe(client, now, amount, |tier, finding| self.found(rule, query, tier, &finding, now));
+            rule.observe(client, now, amount, |tier, finding| self.found(rule, query, tier, &finding));
         }
     }
 
@@ -98,7 +98,7 @@ impl Inner {
         let keys = self.tiers.keys(query.source());
         for rule in &self.rules.malformed {
             let client = Client { keys: &keys, is_ipv4: source.is_ipv4(), scope: 0, proven: false };
-            let found = |tier, finding: Finding| self.found(rule, &query, tier, &finding, now);
+            let found = |tier, finding: Finding| self.found(rule, &query, tier, &finding);
             rule.observe(client, now, Amount::Cells(messages), found);
         }
     }
@@ -107,18 +107,23 @@ impl Inner {
         let Some(suffix) = limit.of(name) else { return };
         let Some(finding) = rule.observe_suffix(self.tiers.hash(suffix), now) else { return };
         if let Ok(suffix) = QName::from_wire(suffix) {
-            self.punish(Subject::Suffix(suffix), Scope::All, &self.sentence_of(rule, &finding), now);
+            self.punish(
+                Subject::Suffix(suffix),
+                Scope::All,
+                &self.sentence_of(rule, &finding),
+                self.time.now(),
+            );
         }
     }
 
     #[cold]
-    fn found(&self, rule: &Rule, query: &QueryEvent<'_>, tier: usize, finding: &Finding, now: u64) {
+    fn found(&self, rule: &Rule, query: &QueryEvent<'_>, tier: usize, finding: &Finding) {
         if !rule.bites() || self.lets_pass(query.client()) {
             return;
         }
         let Some(subject) = self.tiers.subject(query.source(), tier) else { return };
         let scope = rule.scope(query.name(), query.qtype());
-        self.punish(subject, scope, &self.sentence_of(rule, finding), now);
+        self.punish(subject, scope, &self.sentence_of(rule, finding), self.time.now());
     }
 
     fn sentence_of(&self, rule: &Rule, finding: &Finding) -> Sentence {

@@ -40,6 +40,8 @@ pub struct DynBlockGroup {
 
 pub(super) struct Inner {
     pub(super) time: Time,
+    /// Whether a window is so short that events need the time to the nanosecond.
+    pub(super) precise: AtomicBool,
     pub(super) tiers: Tiers,
     pub(super) rules: Rules,
     pub(super) watches: Watches,
@@ -119,12 +121,12 @@ impl DynBlockGroup {
         inner.tiers.keys_into(query.source(), &mut keys);
         // What memory has to bring in comes while the clock is read.
         inner.rules.touch(&keys, query.client().is_ipv4());
-        let now = inner.time.now();
+        let now = inner.time_of_event();
         let exempt = inner.is_exempt_client(query.client());
         if !exempt {
             inner.count_query(query, &keys, now);
         }
-        inner.verdict(query, exempt, now)
+        inner.verdict(query, exempt)
     }
 
     /// Counts a response, and blocks whoever exceeds a limit with it.
@@ -136,21 +138,20 @@ impl DynBlockGroup {
         if inner.rules.responses.is_empty() || inner.is_exempt_client(response.query.client()) {
             return;
         }
-        inner.count_response(response, inner.time.now());
+        inner.count_response(response, inner.time_of_event());
     }
 
     /// Counts so many messages from `source` that could not be read. What reaches a filter that the group puts its blocks
     /// into is counted without this.
     pub fn observe_malformed(&self, source: IpAddr, messages: NonZeroU32) {
         let inner = &*self.inner;
-        inner.count_malformed(source, messages, inner.time.now());
+        inner.count_malformed(source, messages, inner.time_of_event());
     }
 
     /// What becomes of a query, without counting it for any limit.
     pub fn check(&self, query: &QueryEvent<'_>) -> Verdict {
         let inner = &*self.inner;
-        let exempt = inner.is_exempt_client(query.client());
-        inner.verdict(query, exempt, inner.time.now())
+        inner.verdict(query, inner.is_exempt_client(query.client()))
     }
 
     /// Blocks somebody by hand, as a rule with this penalty would, and says the number of the block. Of a block that there is,
@@ -320,6 +321,12 @@ impl fmt::Debug for DynBlockGroup {
 }
 
 impl Inner {
+    /// When an event has come, as rates are measured: to the tick unless some window is short.
+    #[inline]
+    pub(super) fn time_of_event(&self) -> u64 {
+        if self.precise.load(Ordering::Relaxed) { self.time.now() } else { self.time.tick() }
+    }
+
     pub(super) fn with_filter<T>(&self, with: impl FnOnce(Option<&BpfFilter>) -> T) -> T {
         match &self.filter {
             FilterChoice::This(filter) => with(Some(filter)),

@@ -15,7 +15,11 @@ use arc_swap::ArcSwap;
 use ipnet::IpNet;
 
 use super::{
-    DynBlockGroup, Level, Rate, RateError, limiter::Limiter, slots::Slots, tiers::Tiers, time::nanos,
+    DynBlockGroup, Level, Rate, RateError,
+    limiter::Limiter,
+    slots::Slots,
+    tiers::Tiers,
+    time::{is_short, nanos},
 };
 use crate::{Action, BpfFilter, Match, Rule, RuleError};
 
@@ -184,7 +188,10 @@ impl DynBlockGroup {
         let inner = &*self.inner;
         let rate = Rate::per_second(rate).over(window);
         let watch = inner.watches.of(rate, &inner.tiers)?;
-        let since = inner.time.now().saturating_sub(nanos(window));
+        if is_short(window) {
+            inner.precise.store(true, Ordering::Relaxed);
+        }
+        let since = inner.time_of_event().saturating_sub(nanos(window));
         let mut exceeding = watch.exceeding.lock().unwrap_or_else(PoisonError::into_inner);
         exceeding.retain(|_, last| *last >= since);
         let mut addresses: Vec<_> = exceeding.keys().copied().collect();

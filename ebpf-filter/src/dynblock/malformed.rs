@@ -21,7 +21,7 @@ impl Inner {
             return false;
         }
         let Some(filter) = self.filter() else { return true };
-        let now = self.time.now();
+        let now = self.time_of_event();
         let mut from = self.malformed.from.lock().unwrap_or_else(PoisonError::into_inner);
         let (filter, position) = match &mut *from {
             Some((known, position)) if known.is_same(&filter) => (&*known, position),

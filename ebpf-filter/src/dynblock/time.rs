@@ -38,6 +38,15 @@ impl Time {
         }
     }
 
+    /// The same, to the tick of the kernel: never later, and 10 ms earlier at most.
+    #[inline]
+    pub(super) fn tick(&self) -> u64 {
+        match self {
+            Self::Monotonic { start } => clock::tick().saturating_sub(*start),
+            Self::Injected(clock) => clock(),
+        }
+    }
+
     pub(super) const fn is_injected(&self) -> bool {
         matches!(self, Self::Injected(_))
     }
@@ -79,4 +88,9 @@ impl Clock for TokioClock {
 /// In nanoseconds, 500 years at most.
 pub(super) fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX / 2).min(u64::MAX / 2)
+}
+
+/// Whether events in a window of this length need the time to the nanosecond. A tick is no more than a hundredth of others.
+pub(super) const fn is_short(window: Duration) -> bool {
+    window.as_millis() < 1000
 }

@@ -162,3 +162,18 @@ fn forever_is_long() {
     group.maintain();
     assert_eq!(group.clear(), 1);
 }
+
+/// A tick of the kernel is longer than this window.
+#[test]
+fn short_windows_go_by_the_exact_clock() {
+    let short = Rate::per_second(1000).over(millis(1));
+    let group = DynBlockGroup::builder().no_filter().query_rate(short, block()).build().unwrap();
+    for _ in 0..50 {
+        let last = Instant::now();
+        assert_eq!(send(&group, "192.0.2.1", 1), 1);
+        while last.elapsed() < Duration::from_micros(1100) {
+            std::hint::spin_loop();
+        }
+    }
+    assert_eq!(send(&group, "192.0.2.1", 2), 1);
+}

@@ -23,7 +23,9 @@ use governor::Quota;
 /// - at once or evenly, 201 events in 10 s are too many for both.
 ///
 /// A single event takes a whole number of nanoseconds, rounded down: limits up to a million a second are met to 0.1 %, and
-/// a hundred million to 10 %; in between, what is let through is more, never less.
+/// a hundred million to 10 %; in between, what is let through is more, never less. The time of an event is that of the kernel's last
+/// tick (`CLOCK_MONOTONIC_COARSE`, see `clock_gettime(2)`: every 1 to 10 ms), so a window may be one tick longer or shorter; unless
+/// some limit of the group has a window shorter than a second, when all go by the exact clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Rate {
     limit: u32,

@@ -6,6 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use crate::QName;
@@ -67,6 +68,15 @@ impl Trigger {
 pub(crate) enum Limit {
     Rate(Rate),
     Ratio(Ratio),
+}
+
+impl Limit {
+    pub(crate) const fn window(&self) -> Duration {
+        match self {
+            Self::Rate(rate) => rate.window(),
+            Self::Ratio(ratio) => ratio.window(),
+        }
+    }
 }
 
 /// A rule as it was written.
