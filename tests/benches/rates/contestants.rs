@@ -3,7 +3,7 @@
 use std::{
     hash::{BuildHasher as _, RandomState},
     hint::black_box,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     num::NonZeroU32,
     time::Duration,
 };
@@ -83,19 +83,41 @@ impl Group {
 impl Contestant for Group {
     const NAME: &str = "observe_query";
 
-    type Key = SocketAddr;
+    type Key = Ipv4Addr;
 
     fn new(sources: usize) -> Result<Self> {
         Self::with(1, &[(32, 1)], SLOTS.max(2 * sources))
     }
 
-    fn key(number: u32) -> SocketAddr {
-        SocketAddr::new(address(number), 4242)
+    fn key(number: u32) -> Ipv4Addr {
+        address(number)
     }
 
     #[inline]
-    fn observe(&self, key: &SocketAddr) {
-        black_box(self.group.observe_query(&QueryEvent::new(*key, &self.name, 1)));
+    fn observe(&self, key: &Ipv4Addr) {
+        let client = SocketAddr::new((*key).into(), 4242);
+        black_box(self.group.observe_query(&QueryEvent::new(client, &self.name, 1)));
+    }
+}
+
+/// A `DashMap` for each of so many limits, keyed by prefixes.
+pub(crate) struct Dashmaps(Vec<DefaultKeyedRateLimiter<(u32, u8)>>);
+
+impl Dashmaps {
+    pub(crate) fn new(limits: u32) -> Result<Self> {
+        let limiter =
+            |limit| Some(RateLimiter::dashmap(Quota::per_second(NonZeroU32::new(1_000_000 + limit)?)));
+        Ok(Self((0..limits).map(limiter).collect::<Option<_>>().ok_or("zero")?))
+    }
+
+    /// Counts an event for the prefixes of these lengths.
+    #[inline]
+    pub(crate) fn observe(&self, address: Ipv4Addr, lengths: &[(u8, u32)]) {
+        for limiter in &self.0 {
+            for (len, _) in lengths {
+                let _ = limiter.check_key(&(address.to_bits() & (u32::MAX << (32 - len)), *len));
+            }
+        }
     }
 }
 
@@ -105,19 +127,19 @@ pub(crate) struct Hashed(Ours, RandomState);
 impl Contestant for Hashed {
     const NAME: &str = "slots and SipHash of the address";
 
-    type Key = IpAddr;
+    type Key = Ipv4Addr;
 
     fn new(sources: usize) -> Result<Self> {
         Ok(Self(Ours::new(sources)?, RandomState::new()))
     }
 
-    fn key(number: u32) -> IpAddr {
+    fn key(number: u32) -> Ipv4Addr {
         address(number)
     }
 
     #[inline]
-    fn observe(&self, key: &IpAddr) {
-        self.0.observe(&self.1.hash_one(key));
+    fn observe(&self, key: &Ipv4Addr) {
+        self.0.observe(&self.1.hash_one(IpAddr::from(*key)));
     }
 }
 
@@ -127,18 +149,18 @@ pub(crate) struct Dashmap(DefaultKeyedRateLimiter<IpAddr>);
 impl Contestant for Dashmap {
     const NAME: &str = "governor's DashMap";
 
-    type Key = IpAddr;
+    type Key = Ipv4Addr;
 
     fn new(_sources: usize) -> Result<Self> {
         Ok(Self(RateLimiter::dashmap(Quota::per_second(NonZeroU32::new(1_000_000).ok_or("zero")?))))
     }
 
-    fn key(number: u32) -> IpAddr {
+    fn key(number: u32) -> Ipv4Addr {
         address(number)
     }
 
     #[inline]
-    fn observe(&self, key: &IpAddr) {
-        let _ = self.0.check_key(key);
+    fn observe(&self, key: &Ipv4Addr) {
+        let _ = self.0.check_key(&IpAddr::from(*key));
     }
 }

@@ -1,10 +1,6 @@
 //! The time that one limit takes, and that several take for a packet.
 
-use std::{
-    hint::black_box,
-    net::{Ipv4Addr, SocketAddr},
-    thread,
-};
+use std::{hint::black_box, net::Ipv4Addr, thread};
 
 use ebpf_filter::{
     bench_support::{Limits, now},
@@ -13,7 +9,7 @@ use ebpf_filter::{
 
 use crate::{
     common::Result,
-    contestants::{Contestant, Dashmap, Group, Hashed, Ours},
+    contestants::{Contestant, Dashmap, Dashmaps, Group, Hashed, Ours},
     report::{Report, each},
     sources::{key, shuffled},
 };
@@ -102,7 +98,7 @@ pub(crate) fn group_of_sixteen(report: &mut Report, repeat: u16) -> Result<()> {
     let lengths = [(32, 1), (24, 32), (20, 256), (18, 768)];
     let neighbours =
         |number: u32| 10_u32 << 24 | (number % NETWORKS) << 16 | (number / NETWORKS * 37) & 0xffff;
-    let neighbours = |number| SocketAddr::new(Ipv4Addr::from_bits(neighbours(number)).into(), 4242);
+    let neighbours = |number| Ipv4Addr::from_bits(neighbours(number));
     let numbers = shuffled(SOURCES);
     let sources = [
         (
@@ -113,11 +109,19 @@ pub(crate) fn group_of_sixteen(report: &mut Report, repeat: u16) -> Result<()> {
         ("16000 sources everywhere", 1 << 19, numbers.iter().copied().map(Group::key).collect()),
     ];
     for (what, slots, keys) in sources {
-        let group = Group::with(4, &lengths, slots)?;
-        let pass = || keys.iter().for_each(|key| group.observe(black_box(key)));
-        pass();
-        let times = (0..repeat).map(|_| each(4 * keys.len(), || (0..4).for_each(|_| pass()))).collect();
-        report.add(&format!("observe_query, four limits × four prefixes, {what}"), times, Some(250.0));
+        let (group, dashmaps) = (Group::with(4, &lengths, slots)?, Dashmaps::new(4)?);
+        let ours = || keys.iter().for_each(|key| group.observe(black_box(key)));
+        let theirs = || keys.iter().for_each(|key| dashmaps.observe(*black_box(key), &lengths));
+        ours();
+        theirs();
+        let mut times: [Vec<_>; 2] = Default::default();
+        for _ in 0..repeat {
+            times[0].push(each(4 * keys.len(), || (0..4).for_each(|_| ours())));
+            times[1].push(each(4 * keys.len(), || (0..4).for_each(|_| theirs())));
+        }
+        let [ours, theirs] = times;
+        report.add(&format!("observe_query, four limits × four prefixes, {what}"), ours, Some(250.0));
+        report.add(&format!("governor's DashMap, four × four prefixes, {what}"), theirs, None);
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! Sources of queries.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 
 /// Different for different numbers: splitmix64.
 pub(crate) const fn key(number: u64) -> u64 {
@@ -11,8 +11,8 @@ pub(crate) const fn key(number: u64) -> u64 {
 }
 
 /// Different for different numbers, which have 32 bits.
-pub(crate) const fn address(number: u32) -> IpAddr {
-    IpAddr::V4(Ipv4Addr::from_bits(number.wrapping_mul(0x9e37_79b1).rotate_left(16)))
+pub(crate) const fn address(number: u32) -> Ipv4Addr {
+    Ipv4Addr::from_bits(number.wrapping_mul(0x9e37_79b1).rotate_left(16))
 }
 
 /// The numbers below this one in random order.
