@@ -60,6 +60,7 @@ mod filter;
 #[cfg(feature = "hickory")]
 pub mod hickory;
 mod kernel;
+mod pin_error;
 mod qname;
 mod query;
 mod reaper;
@@ -75,6 +76,7 @@ pub use engine::MalformedPosition;
 pub use error::{AttachError, BuildError, KernelError, RuleError, Unavailable};
 pub use filter::BpfFilter;
 pub use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+pub use pin_error::PinError;
 pub use qname::{QName, QNameError};
 pub use query::Query;
 pub use rule::{Kind, Match, Qtypes, Rule};

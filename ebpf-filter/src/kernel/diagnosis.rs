@@ -45,7 +45,8 @@ impl Facts {
         self.kernel.is_some_and(|kernel| kernel < version)
     }
 
-    fn refusal(&self, source: io::Error) -> Unavailable {
+    /// Why the kernel says `EPERM`.
+    pub(super) fn refusal(&self, source: io::Error) -> Unavailable {
         if !self.capable {
             return Unavailable::MissingCapability {
                 capability: if self.before(CAP_BPF) { "CAP_SYS_ADMIN" } else { "CAP_BPF" },
@@ -69,7 +70,7 @@ pub(super) fn of_object(error: EbpfError, facts: &Facts) -> Unavailable {
     }
 }
 
-fn of_map(map: String, source: io::Error, facts: &Facts) -> Unavailable {
+pub(super) fn of_map(map: String, source: io::Error, facts: &Facts) -> Unavailable {
     match source.raw_os_error() {
         Some(libc::EPERM) => facts.refusal(source),
         _ => Unavailable::MapTooLarge { map, source },

@@ -7,6 +7,9 @@ mod fallback;
 #[cfg(target_os = "linux")]
 mod load;
 #[cfg(target_os = "linux")]
+#[allow(dead_code, unused_imports, reason = "what uses it comes next")]
+mod pin;
+#[cfg(target_os = "linux")]
 mod socket;
 #[cfg(target_os = "linux")]
 mod sys;
