@@ -46,7 +46,7 @@ pub enum Malformed {
 #[derive(Clone, Debug)]
 #[must_use = "nothing is built before `build` is called"]
 pub struct BpfFilterBuilder {
-    sizes: Sizes,
+    pub(crate) sizes: Sizes,
     mode: Mode,
     malformed: Malformed,
     payload_offset: u32,

@@ -141,7 +141,11 @@ pub enum AttachError {
 #[non_exhaustive]
 pub enum RuleError {
     /// Rules of this kind have no map.
-    #[error("{} rules are not in use: build the filter with {} above 0", .0, .0.setting())]
+    #[error(
+        "{} rules are not in use: build the filter with {} above 0, and with the path of their map if it is for programs of others",
+        .0,
+        .0.setting()
+    )]
     KindNotUsed(Kind),
     /// There is a rule for the same match.
     #[error("there is a rule for {0} already: remove it first to change it")]
@@ -176,6 +180,17 @@ pub enum RuleError {
         of: Match,
         /// Every so many-th packet was to be answered.
         every: u8,
+    },
+    /// The maps of an [`ExternalFilter`](crate::ExternalFilter) have no way to say this.
+    #[error(
+        "the format for programs of others has no {missing}, so there can be no such rule for {of}: it has the actions pass, drop and \
+         truncate for addresses, ranges and names"
+    )]
+    NotInFormat {
+        /// What the rule was to match.
+        of: Match,
+        /// What there is not.
+        missing: String,
     },
     /// The kernel failed.
     #[error("the kernel cannot change its rules")]

@@ -56,6 +56,7 @@ mod default_filter;
 pub mod dynblock;
 mod engine;
 mod error;
+mod external;
 mod filter;
 #[cfg(feature = "hickory")]
 pub mod hickory;
@@ -74,6 +75,7 @@ pub use default_filter::{default_filter, set_default_filter};
 pub use ebpf_prog::{Malformed as MalformedReason, decision::Verdict, rule::Action};
 pub use engine::MalformedPosition;
 pub use error::{AttachError, BuildError, KernelError, RuleError, Unavailable};
+pub use external::{ExternalError, ExternalFilter, ExternalFilterBuilder, ExternalMaps, Reconciled};
 pub use filter::BpfFilter;
 pub use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 pub use pin_error::PinError;

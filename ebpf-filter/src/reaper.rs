@@ -1,4 +1,4 @@
-//! Clears rules away that have expired. They do nothing any more as it is; this gives their places back.
+//! Clears rules away that have expired.
 
 use std::{
     sync::{Arc, Mutex, PoisonError, Weak},
@@ -6,10 +6,16 @@ use std::{
     time::Duration,
 };
 
-use crate::{alarm::Alarm, clock, filter::Inner};
+use crate::{alarm::Alarm, clock};
 
-/// Rules that end at about the same time are cleared away together.
-const PAUSE: Duration = Duration::from_secs(1);
+/// What has rules that expire.
+pub(crate) trait Reap: Send + Sync + 'static {
+    /// Rules that end at about the same time are cleared away together, if nobody minds that they stay so long.
+    const PAUSE: Duration = Duration::ZERO;
+
+    /// Clears away what has expired, and says when something does next.
+    fn reap(&self) -> Option<u64>;
+}
 
 /// Wakes the thread that clears rules away, which starts with the first rule that ends.
 #[derive(Debug, Default)]
@@ -20,7 +26,7 @@ pub(crate) struct Reaper {
 
 impl Reaper {
     /// There is a rule of `filter` that ends then.
-    pub(crate) fn expect(self: &Arc<Self>, deadline: u64, filter: &Arc<Inner>) {
+    pub(crate) fn expect<T: Reap>(self: &Arc<Self>, deadline: u64, filter: &Arc<T>) {
         self.alarm.expect(deadline);
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         if !*running {
@@ -41,16 +47,14 @@ impl Reaper {
         self.alarm.stop();
     }
 
-    fn run(self: &Arc<Self>, filter: &Weak<Inner>) {
+    fn run<T: Reap>(self: &Arc<Self>, filter: &Weak<T>) {
         while self.alarm.wait(clock::now) {
             let Some(filter) = filter.upgrade() else { return };
-            match filter.reap() {
-                Ok(Some(next)) => self.expect(next, &filter),
-                Ok(None) => {}
-                Err(error) => tracing::warn!(%error, "the kernel is not told that rules have expired"),
+            if let Some(next) = filter.reap() {
+                self.expect(next, &filter);
             }
             drop(filter);
-            self.alarm.pause(PAUSE);
+            self.alarm.pause(T::PAUSE);
         }
     }
 }

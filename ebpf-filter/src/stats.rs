@@ -1,6 +1,9 @@
 //! What the rules have matched.
 
-use std::{cmp::Reverse, fmt};
+use std::{
+    cmp::{Ordering, Reverse},
+    fmt,
+};
 
 use ebpf_prog::Malformed as MalformedReason;
 
@@ -81,6 +84,24 @@ impl Selection {
         Self { limit: rules, ..self }
     }
 
+    /// Whether rules of this kind are wanted.
+    pub(crate) const fn has(&self, kind: Kind) -> bool {
+        self.kinds[kind as usize]
+    }
+
+    /// Those of these rules that are wanted, in the order that they are wanted in.
+    pub(crate) fn choose(&self, mut rules: Vec<RuleStats>) -> Vec<RuleStats> {
+        rules.retain(|found| found.hits >= self.min_hits && self.has(found.rule.matches.kind()));
+        rules.sort_unstable_by(|a, b| self.compare(a, b));
+        rules.truncate(self.limit);
+        rules
+    }
+
+    fn compare(&self, a: &RuleStats, b: &RuleStats) -> Ordering {
+        let hits = if self.by_hits { b.hits.cmp(&a.hits) } else { Ordering::Equal };
+        hits.then_with(|| a.rule.matches.cmp(&b.rule.matches))
+    }
+
     /// What there is of them; and of all rules, what has expired and was not cleared away yet.
     pub(crate) fn read(&self, memory: &Memory) -> (Vec<RuleStats>, [Retired; Kind::ALL.len()]) {
         let now = clock::now();
@@ -98,18 +119,13 @@ impl Selection {
     }
 
     fn sort(&self, mut found: Vec<Found>, memory: &Memory, now: u64) -> Vec<RuleStats> {
-        if self.by_hits {
-            // Only those that are wanted are read whole.
-            if self.limit < found.len() {
-                found.select_nth_unstable_by_key(self.limit, |found| Reverse(found.hits));
-                found.truncate(self.limit);
-            }
-            let mut rules: Vec<_> = found.into_iter().filter_map(|found| found.read(memory, now)).collect();
-            rules.sort_by(|a, b| b.hits.cmp(&a.hits).then_with(|| a.rule.matches.cmp(&b.rule.matches)));
-            return rules;
+        // Only those that are wanted are read whole.
+        if self.by_hits && self.limit < found.len() {
+            found.select_nth_unstable_by_key(self.limit, |found| Reverse(found.hits));
+            found.truncate(self.limit);
         }
         let mut rules: Vec<_> = found.into_iter().filter_map(|found| found.read(memory, now)).collect();
-        rules.sort_unstable_by(|a, b| a.rule.matches.cmp(&b.rule.matches));
+        rules.sort_unstable_by(|a, b| self.compare(a, b));
         rules.truncate(self.limit);
         rules
     }

@@ -123,14 +123,7 @@ impl BpfFilter {
     /// Outside of a tokio runtime.
     pub async fn read_stats(&self, selection: Selection) -> Result<Stats, KernelError> {
         let filter = self.clone();
-        match tokio::task::spawn_blocking(move || filter.stats_of(&selection)).await {
-            Ok(stats) => stats,
-            Err(error) => match error.try_into_panic() {
-                Ok(panic) => std::panic::resume_unwind(panic),
-                // The runtime shuts down. Whoever still waits is not polled again.
-                Err(_) => std::future::pending().await,
-            },
-        }
+        blocking(move || filter.stats_of(&selection)).await
     }
 
     /// Starts the hit counters of all rules anew.
@@ -148,5 +141,17 @@ impl BpfFilter {
     #[doc(hidden)]
     pub fn run_in_kernel(&self, program: &str, frame: &[u8]) -> Option<u32> {
         self.inner.kernel.as_ref().ok()?.run(program, frame)
+    }
+}
+
+/// What this returns, on a thread for blocking work.
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(outcome) => outcome,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // The runtime shuts down. Whoever still waits is not polled again.
+            Err(_) => std::future::pending().await,
+        },
     }
 }

@@ -5,12 +5,15 @@ mod changes;
 mod shortcuts;
 mod watch;
 
+pub(crate) use self::{answers::blocking, shortcuts::short_forms};
+
 use std::{
     os::fd::AsFd,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use crate::{
@@ -18,7 +21,7 @@ use crate::{
     clock,
     engine::{Engine, Which, Writer},
     kernel::{Kernel, Payload},
-    reaper::Reaper,
+    reaper::{Reap, Reaper},
     sizes::Sizes,
 };
 
@@ -54,7 +57,7 @@ impl Inner {
     }
 
     /// Clears away the rules that have expired, and says when the next one does. Changes by others come in between.
-    pub(crate) fn reap(&self) -> Result<Option<u64>, KernelError> {
+    fn try_reap(&self) -> Result<Option<u64>, KernelError> {
         /// So many places are looked at before others have a turn.
         const PLACES: u32 = 4096;
         let (memory, now) = (self.engine.memory(), clock::now());
@@ -72,6 +75,18 @@ impl Inner {
             }
         }
         Ok(soonest)
+    }
+}
+
+/// Rules that have expired do nothing any more as it is; this gives their places back.
+impl Reap for Inner {
+    const PAUSE: Duration = Duration::from_secs(1);
+
+    fn reap(&self) -> Option<u64> {
+        self.try_reap().unwrap_or_else(|error| {
+            tracing::warn!(%error, "the kernel is not told that rules have expired");
+            None
+        })
     }
 }
 

@@ -5,12 +5,18 @@ use std::{
     io,
     ops::Deref,
     os::fd::{AsFd, BorrowedFd},
+    sync::Arc,
 };
 
 use ebpf_prog::{Malformed as MalformedReason, layout::Policy};
 use zerocopy::FromZeros;
 
-use crate::{AttachError, KernelError, Program, Unavailable, engine::Memory, sizes::Sizes};
+use crate::{
+    AttachError, ExternalError, KernelError, Kind, Program, Unavailable,
+    engine::Memory,
+    external::{End, EndKey, ExternalMaps, Key, Value},
+    sizes::Sizes,
+};
 
 /// What the socket receives: of no interest where nothing is attached.
 #[derive(Clone, Copy, Debug)]
@@ -80,6 +86,60 @@ impl Kernel {
     }
 
     pub(crate) fn malformed(&self) -> Result<[u64; MalformedReason::ALL.len()], KernelError> {
+        match self.0 {}
+    }
+}
+
+/// Maps that are shared with programs of others.
+#[derive(Debug)]
+pub(crate) struct SharedMaps(Infallible);
+
+#[expect(dead_code, reason = "the names of the real one")]
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Update {
+    Insert,
+    Change,
+}
+
+#[expect(dead_code, reason = "the names of the real one")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Updated {
+    Done,
+    Duplicate,
+    Missing,
+    Full,
+}
+
+impl SharedMaps {
+    pub(crate) fn open(_paths: &ExternalMaps, _sizes: Sizes) -> Result<Self, ExternalError> {
+        Err(ExternalError::Kernel(Arc::new(Unavailable::NotLinux)))
+    }
+
+    pub(crate) fn lookup(&self, _key: &Key) -> Result<Option<Value>, KernelError> {
+        match self.0 {}
+    }
+
+    pub(crate) fn update(&self, _key: &Key, _value: &Value, _how: Update) -> Result<Updated, KernelError> {
+        match self.0 {}
+    }
+
+    pub(crate) fn remove(&self, _key: &Key) -> Result<bool, KernelError> {
+        match self.0 {}
+    }
+
+    pub(crate) fn entries(&self, _kind: Kind) -> Result<Vec<(Key, Value)>, KernelError> {
+        match self.0 {}
+    }
+
+    pub(crate) fn ends(&self) -> Result<Vec<(EndKey, End)>, KernelError> {
+        match self.0 {}
+    }
+
+    pub(crate) fn set_end(&self, _key: &EndKey, _end: &End) -> Result<Updated, KernelError> {
+        match self.0 {}
+    }
+
+    pub(crate) fn remove_end(&self, _key: &EndKey) -> Result<bool, KernelError> {
         match self.0 {}
     }
 }

@@ -7,18 +7,20 @@ mod fallback;
 #[cfg(target_os = "linux")]
 mod load;
 #[cfg(target_os = "linux")]
-#[allow(dead_code, unused_imports, reason = "what uses it comes next")]
 mod pin;
+#[cfg(target_os = "linux")]
+mod shared;
 #[cfg(target_os = "linux")]
 mod socket;
 #[cfg(target_os = "linux")]
 mod sys;
 
 #[cfg(not(target_os = "linux"))]
-pub(crate) use fallback::{Kernel, Mapping, Payload, prefetch};
+pub(crate) use fallback::{Kernel, Mapping, Payload, SharedMaps, Update, Updated, prefetch};
 #[cfg(target_os = "linux")]
 pub(crate) use {
     load::Kernel,
+    shared::{SharedMaps, Update, Updated},
     socket::Payload,
     sys::{Mapping, prefetch},
 };

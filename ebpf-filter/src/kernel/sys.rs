@@ -10,6 +10,10 @@ use std::{
     slice,
 };
 
+use aya::maps::{HashMap, IterableMap as _, MapData};
+use aya_obj::generated::{
+    bpf_attr, bpf_attr__bindgen_ty_2, bpf_attr__bindgen_ty_2__bindgen_ty_1, bpf_attr__bindgen_ty_3, bpf_cmd,
+};
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, mmap_anonymous, munmap};
 use zerocopy::{FromBytes, FromZeros};
 
@@ -109,4 +113,87 @@ pub(super) fn option_memory(socket: BorrowedFd<'_>) -> Option<u64> {
         )
     };
     (result == 0).then(|| info[OPTMEM].into())
+}
+
+/// The key that follows `key` in a map, or the first one; `None` behind the last. If there is no such key in the map, its first
+/// one follows: `BPF_MAP_GET_NEXT_KEY` in bpf(2).
+pub(super) fn next_key<const K: usize, const V: usize>(
+    map: &HashMap<MapData, [u8; K], [u8; V]>,
+    key: Option<&[u8; K]>,
+) -> io::Result<Option<[u8; K]>> {
+    let mut next = [0; K];
+    let mut attr = no_attr();
+    attr.__bindgen_anon_2 = bpf_attr__bindgen_ty_2 {
+        map_fd: number_of(map),
+        key: key.map_or(0, |key| key.as_ptr() as u64),
+        __bindgen_anon_1: bpf_attr__bindgen_ty_2__bindgen_ty_1 { next_key: next.as_mut_ptr() as u64 },
+        flags: 0,
+    };
+    // SAFETY: the keys of the map have this size, or aya would not have made that type of it. The kernel reads and writes one
+    // key each.
+    match unsafe { bpf(bpf_cmd::BPF_MAP_GET_NEXT_KEY, &mut attr) } {
+        Ok(()) => Ok(Some(next)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Entries of a map, and whether there may be more. `position` says where to go on, and nothing at the start.
+///
+/// This is `BPF_MAP_LOOKUP_BATCH`, since Linux 5.6 (kernel commit [cb4d03ab]), for tries since 5.16.
+///
+/// [cb4d03ab]: https://git.kernel.org/torvalds/c/cb4d03ab499d4c040f4ab6fd4389d2b49f42b5a5
+pub(super) fn lookup_batch<const K: usize, const V: usize>(
+    map: &HashMap<MapData, [u8; K], [u8; V]>,
+    position: &mut Option<[u8; K]>,
+    entries: u32,
+) -> io::Result<(Vec<([u8; K], [u8; V])>, bool)> {
+    // Where a hash map goes on is a number, and a key in other maps.
+    const { assert!(K >= size_of::<u32>()) };
+    let mut keys = vec![[0; K]; entries as usize];
+    let mut values = vec![[0; V]; entries as usize];
+    let mut next = [0; K];
+    let mut attr = no_attr();
+    attr.batch = bpf_attr__bindgen_ty_3 {
+        in_batch: position.as_ref().map_or(0, |position| position.as_ptr() as u64),
+        out_batch: next.as_mut_ptr() as u64,
+        keys: keys.as_mut_ptr() as u64,
+        values: values.as_mut_ptr() as u64,
+        count: entries,
+        map_fd: number_of(map),
+        elem_flags: 0,
+        flags: 0,
+    };
+    // SAFETY: keys and values of the map have these sizes, or aya would not have made that type of it, and there is room for as
+    // many of them as the kernel may write, and for one position each.
+    let outcome = unsafe { bpf(bpf_cmd::BPF_MAP_LOOKUP_BATCH, &mut attr) };
+    let more = match outcome {
+        Ok(()) => true,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => false,
+        Err(error) => return Err(error),
+    };
+    // SAFETY: any bytes make a number.
+    let found = unsafe { attr.batch.count } as usize;
+    *position = Some(next);
+    Ok((keys.into_iter().zip(values).take(found).collect(), more))
+}
+
+fn no_attr() -> bpf_attr {
+    // SAFETY: all zeroes make a valid argument.
+    unsafe { std::mem::zeroed() }
+}
+
+fn number_of<const K: usize, const V: usize>(map: &HashMap<MapData, [u8; K], [u8; V]>) -> u32 {
+    map.map().fd().as_fd().as_raw_fd().cast_unsigned()
+}
+
+/// # Safety
+///
+/// What the command makes of `attr` must be sound.
+unsafe fn bpf(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<()> {
+    // SAFETY: the kernel is told how large the argument is; the rest is up to the caller.
+    let result = unsafe {
+        libc::syscall(libc::SYS_bpf, command as libc::c_long, ptr::from_mut(attr), size_of::<bpf_attr>())
+    };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
