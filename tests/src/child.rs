@@ -3,12 +3,19 @@
 
 use std::{
     env,
-    process::{Command, Output},
+    ffi::OsStr,
+    io::{BufRead as _, BufReader},
+    path::Path,
+    process::{Command, Output, Stdio},
+    thread,
 };
 
 const CHILD: &str = "EBPF_FILTER_TEST_CHILD";
+/// What the test has prepared for its child.
+const PATH: &str = "EBPF_FILTER_TEST_PATH";
+const READY: &str = "ready to be killed";
 
-/// Whether this process was started by [`under_setpriv`].
+/// Whether this process was started by one of these functions.
 pub fn is_child() -> bool {
     env::var_os(CHILD).is_some()
 }
@@ -20,11 +27,17 @@ pub fn under_setpriv(test: &str, options: &[&str], body: impl FnOnce()) {
     if is_child() {
         return body();
     }
+    run(test, options, &[]);
+}
+
+#[track_caller]
+fn run(test: &str, options: &[&str], variables: &[(&str, &OsStr)]) {
     let Output { status, stdout, stderr } = Command::new("setpriv")
         .args(options)
         .arg(env::current_exe().expect("a test knows its program"))
         .args([test, "--exact", "--include-ignored", "--nocapture"])
         .env(CHILD, test)
+        .envs(variables.iter().copied())
         .output()
         .expect("setpriv is installed (util-linux)");
     let [stdout, stderr] = [stdout, stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
@@ -41,4 +54,40 @@ pub fn without_capabilities(test: &str, body: impl FnOnce()) {
         return body();
     }
     under_setpriv(test, &["--bounding-set", "-all", "--inh-caps", "-all"], body);
+}
+
+/// Runs `body` in a process without any capability, and gives it a path that the test has prepared.
+#[track_caller]
+pub fn without_capabilities_and(test: &str, path: &Path, body: impl FnOnce(&Path)) {
+    if let Some(path) = env::var_os(PATH) {
+        return body(Path::new(&path));
+    }
+    run(test, &["--bounding-set", "-all", "--inh-caps", "-all"], &[(PATH, path.as_os_str())]);
+}
+
+/// Runs `body` in another process, with a path that the test has prepared, and kills that with SIGKILL right after. It has
+/// dropped nothing that `body` keeps.
+#[track_caller]
+pub fn kill_when_ready(test: &str, path: &Path, body: impl FnOnce(&Path)) {
+    if let Some(path) = env::var_os(PATH) {
+        body(Path::new(&path));
+        println!("{READY}");
+        loop {
+            thread::park();
+        }
+    }
+    let mut child = Command::new("setpriv")
+        .args(["--pdeathsig", "KILL"])
+        .arg(env::current_exe().expect("a test knows its program"))
+        .args([test, "--exact", "--include-ignored", "--nocapture"])
+        .env(CHILD, test)
+        .env(PATH, path)
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("setpriv is installed (util-linux)");
+    let lines = BufReader::new(child.stdout.take().expect("it was asked for")).lines();
+    let ready = lines.map_while(Result::ok).any(|line| line.contains(READY));
+    child.kill().expect("it is a child of this process");
+    child.wait().expect("it is a child of this process");
+    assert!(ready, "{test} did not get so far");
 }

@@ -14,7 +14,9 @@
 //! | [`limited`], [`dnsdist`] | servers that block who asks too much, and a client that does |
 //! | [`world`] | the same test body against the kernel and against user space |
 //! | [`model`] | what a filter must do, stated plainly, and packets and changes to try it with |
-//! | [`child`] | a test body in a process with fewer capabilities |
+//! | [`child`] | a test body in a process with fewer capabilities, or in one that is killed |
+//! | [`bpffs`] | a directory for pins |
+//! | [`shared_maps`] | a program in C that reads and writes the pinned maps of an `ExternalFilter` |
 //! | [`programs`] | which programs the kernel holds |
 //! | [`socket_option`] | socket options that no crate has |
 //!
@@ -22,6 +24,7 @@
 
 #![allow(clippy::missing_panics_doc, reason = "a panic is how a test fails")]
 
+pub mod bpffs;
 pub mod child;
 pub mod dns;
 pub mod dnsdist;
@@ -34,6 +37,7 @@ pub mod netns;
 pub mod packet;
 pub mod privilege;
 pub mod programs;
+pub mod shared_maps;
 pub mod socket_option;
 mod sys;
 pub mod tcp;

@@ -50,10 +50,20 @@ pub fn granted(needed: CapabilitySet, module: &str, line: u32) -> bool {
     let missing: Vec<_> = missing.iter_names().map(|(name, _)| format!("CAP_{name}")).collect();
     let thread = thread::current();
     let test = thread.name().unwrap_or("a test");
-    let message = format!("!!! SKIPPED: {test} ({module}:{line}) needs {}", missing.join(" and "));
+    skip(&format!("{test} ({module}:{line}) needs {}", missing.join(" and ")));
+    false
+}
+
+/// Says on standard error that a test is skipped, and why.
+///
+/// # Panics
+///
+/// If the environment asks for failures in place of skips.
+#[track_caller]
+pub fn skip(reason: &str) {
+    let message = format!("!!! SKIPPED: {reason}");
     assert!(env::var_os(REQUIRE).is_none_or(|value| value != "1"), "{message}, and {REQUIRE} is 1");
     say(&message);
-    false
 }
 
 /// Writes a line to standard error, also for tests that pass: `eprintln` is captured then.

@@ -212,13 +212,11 @@ impl ExternalFilter {
     fn entry(&self, rule: Rule) -> Result<Entry, RuleError> {
         let rule = rule.canonical();
         let key = self.key(&rule.matches)?;
-        match format::number(rule.action) {
-            Some(action) => Ok(Entry { rule, key, action }),
-            None => {
-                let missing = format!("action {:?}", rule.action).to_lowercase();
-                Err(RuleError::NotInFormat { of: rule.matches, missing })
-            }
-        }
+        let Some(action) = format::number(rule.action) else {
+            let missing = format!("action {:?}", rule.action).to_lowercase();
+            return Err(RuleError::NotInFormat { of: rule.matches, missing });
+        };
+        Ok(Entry { rule, key, action })
     }
 
     /// Changes the entry, and says whether there was one.

@@ -71,14 +71,14 @@ impl Format {
     pub(crate) fn matches(self, key: &Key) -> Option<Match> {
         Some(match key {
             Key::Ipv4(number) => Match::Ipv4(Ipv4Addr::from_bits(u32::from_ne_bytes(*number))),
-            Key::Ipv6(octets) => Match::Ipv6(Ipv6Addr::from_octets(*octets)),
+            Key::Ipv6(octets) => Match::Ipv6(Ipv6Addr::from(*octets)),
             Key::Range4(key) => {
-                let (len, octets) = prefix(key)?;
-                Match::Range4(Ipv4Net::new(Ipv4Addr::from_octets(octets), len).ok()?.trunc())
+                let (len, octets) = prefix::<4>(key)?;
+                Match::Range4(Ipv4Net::new(octets.into(), len).ok()?.trunc())
             }
             Key::Range6(key) => {
-                let (len, octets) = prefix(key)?;
-                Match::Range6(Ipv6Net::new(Ipv6Addr::from_octets(octets), len).ok()?.trunc())
+                let (len, octets) = prefix::<16>(key)?;
+                Match::Range6(Ipv6Net::new(octets.into(), len).ok()?.trunc())
             }
             Key::Qname(key) => {
                 let (name, used) = QName::from_wire_prefix(&key[..NAME]).ok()?;

@@ -138,16 +138,20 @@ pub(super) fn next_key<const K: usize, const V: usize>(
     }
 }
 
+/// A key and its value.
+pub(super) type Entry<const K: usize, const V: usize> = ([u8; K], [u8; V]);
+
 /// Entries of a map, and whether there may be more. `position` says where to go on, and nothing at the start.
 ///
-/// This is `BPF_MAP_LOOKUP_BATCH`, since Linux 5.6 (kernel commit [cb4d03ab]), for tries since 5.16.
+/// This is `BPF_MAP_LOOKUP_BATCH`, since Linux 5.6 (kernel commit [cb4d03ab]), for tries since 5.13 (kernel commit [f56387c5]).
 ///
 /// [cb4d03ab]: https://git.kernel.org/torvalds/c/cb4d03ab499d4c040f4ab6fd4389d2b49f42b5a5
+/// [f56387c5]: https://git.kernel.org/torvalds/c/f56387c534cc54d2578b962692e574e3edd8c3f6
 pub(super) fn lookup_batch<const K: usize, const V: usize>(
     map: &HashMap<MapData, [u8; K], [u8; V]>,
     position: &mut Option<[u8; K]>,
     entries: u32,
-) -> io::Result<(Vec<([u8; K], [u8; V])>, bool)> {
+) -> io::Result<(Vec<Entry<K, V>>, bool)> {
     // Where a hash map goes on is a number, and a key in other maps.
     const { assert!(K >= size_of::<u32>()) };
     let mut keys = vec![[0; K]; entries as usize];

@@ -53,7 +53,10 @@ impl Refusal {
             RuleError::Duplicate(of) => Self::Duplicate(of),
             RuleError::Missing(of) => Self::Missing(of),
             RuleError::Full { kind, max } => Self::Full(kind, max),
-            RuleError::NamesTooLong { .. } | RuleError::SlipTooLarge { .. } | RuleError::Kernel(_) => {
+            RuleError::NamesTooLong { .. }
+            | RuleError::SlipTooLarge { .. }
+            | RuleError::NotInFormat { .. }
+            | RuleError::Kernel(_) => {
                 panic!("{error}")
             }
             _ => panic!("unknown: {error}"),

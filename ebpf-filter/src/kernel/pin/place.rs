@@ -93,8 +93,9 @@ fn existing_parent(path: &Path) -> Result<(&Path, Metadata), PinError> {
     for directory in path.ancestors().skip(1) {
         match fs::metadata(directory) {
             Ok(metadata) => return Ok((directory, metadata)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) if error.kind() == io::ErrorKind::NotADirectory => {}
+            // The last is what a BPF file system says of names with dots.
+            Err(error)
+                if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR | libc::EPERM)) => {}
             Err(error) => return Err(failed("look at", directory, error)),
         }
     }

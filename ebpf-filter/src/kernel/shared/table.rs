@@ -100,7 +100,7 @@ impl<const K: usize, const V: usize> Table<K, V> {
     }
 
     /// Every entry that is there from beginning to end of the walk.
-    pub(super) fn entries(&self) -> Result<Vec<([u8; K], [u8; V])>, KernelError> {
+    pub(super) fn entries(&self) -> Result<Vec<sys::Entry<K, V>>, KernelError> {
         /// So many at once, and four times as many if so many share a bucket of a hash map.
         const ENTRIES: u32 = 1024;
         /// A walk through a trie begins anew when the entry that it stands on goes.
