@@ -2,13 +2,14 @@
 
 use std::{
     hash::{BuildHasher as _, RandomState},
+    path::PathBuf,
     sync::Arc,
 };
 
 use ebpf_prog::rule::Seed;
 
 use crate::{
-    BpfFilter, BuildError, KernelError, Unavailable,
+    BpfFilter, BuildError, KernelError, PinError, Unavailable,
     engine::{Engine, Memory, OutOfMemory},
     kernel::Kernel,
     sizes::Sizes,
@@ -50,6 +51,7 @@ pub struct BpfFilterBuilder {
     mode: Mode,
     malformed: Malformed,
     payload_offset: u32,
+    pin_dir: Option<PathBuf>,
 }
 
 impl BpfFilterBuilder {
@@ -66,6 +68,7 @@ impl BpfFilterBuilder {
             mode: Mode::Prefer,
             malformed: Malformed::Pass,
             payload_offset: UDP_HEADER,
+            pin_dir: None,
         }
     }
 
@@ -129,33 +132,67 @@ impl BpfFilterBuilder {
         self
     }
 
+    /// Keeps the rules and their hits in maps that are pinned in this directory of a BPF file system: they outlive this process,
+    /// and other processes that name the same directory share them. The directory is created, with its parents, for this user
+    /// alone, unless it is there. Not set unless this is called.
+    ///
+    /// A filter that finds pins takes over their rules, whatever the process before was doing when it ended; it has to be built
+    /// with the same sizes. Rules that end do so at the same time as if nothing had happened, also while no process runs.
+    /// [`BpfFilter::reconcile`] makes the others those of a configuration. What [`BpfFilterBuilder::malformed`] says is
+    /// from then on what all who share the pins do. A reboot takes the pins with it.
+    ///
+    /// In [`Mode::Off`] nothing is pinned or opened. In [`Mode::Prefer`] user space enforces rules of its own if this process lacks the
+    /// privileges; pins that do not fit are an error all the same.
+    ///
+    /// ```no_run
+    /// # use ebpf_filter::{BpfFilter, Match, Rule};
+    /// let filter = BpfFilter::builder().ipv4_max(4096).pin_dir("/sys/fs/bpf/resolver").build()?;
+    /// let wanted = [Rule::drop(Match::address([192, 0, 2, 1]))];
+    /// println!("{:?}", filter.reconcile(wanted)?);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn pin_dir(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.pin_dir = Some(directory.into());
+        self
+    }
+
     /// Loads the programs into the kernel and creates their maps, as the mode says. No socket is touched: that is
     /// [`BpfFilter::attach`].
     ///
     /// # Errors
     ///
-    /// [`BuildError::Kernel`] in [`Mode::Require`], if the kernel cannot enforce the rules; [`BuildError::Memory`] if user space
+    /// [`BuildError::Kernel`] in [`Mode::Require`], if the kernel cannot enforce the rules; [`BuildError::Pins`] if the directory of the
+    /// pins cannot be used, or its pins are not what they should be; [`BuildError::Memory`] if user space
     /// is to do so, and there is not enough memory for so many.
     pub fn build(self) -> Result<BpfFilter, BuildError> {
-        let Self { sizes, mode, malformed, payload_offset } = self;
+        let Self { sizes, mode, malformed, payload_offset, pin_dir } = self;
         let drop_malformed = malformed == Malformed::Drop;
         let random = RandomState::new();
         let seed = [random.hash_one(0), random.hash_one(1)];
-        let loaded = match mode {
-            Mode::Off => Err(Unavailable::Off),
-            Mode::Prefer | Mode::Require => Kernel::load(sizes, seed, payload_offset),
+        let loaded = match (mode, pin_dir) {
+            (Mode::Off, _) => Err(Arc::new(Unavailable::Off)),
+            (Mode::Prefer | Mode::Require, None) => {
+                Kernel::load(sizes, seed, payload_offset).map_err(Arc::new)
+            }
+            (Mode::Prefer | Mode::Require, Some(directory)) => {
+                match Kernel::load_pinned(&directory, sizes, seed, payload_offset) {
+                    Ok(loaded) => Ok(loaded),
+                    Err(PinError::Unavailable { source, .. }) => Err(source),
+                    Err(error) => return Err(BuildError::Pins(error)),
+                }
+            }
         };
         let (kernel, memory) = match (loaded, mode) {
             (Ok((kernel, memory)), _) => (Ok(kernel), memory),
-            (Err(reason), Mode::Require) => return Err(BuildError::Kernel(Arc::new(reason))),
+            (Err(reason), Mode::Require) => return Err(BuildError::Kernel(reason)),
             (Err(reason), Mode::Prefer | Mode::Off) => {
                 let memory = Memory::own(sizes.at_most_max(), Seed::new(seed[0], seed[1]))
                     .map_err(|OutOfMemory| BuildError::Memory)?;
-                (Err(Arc::new(reason)), memory)
+                (Err(reason), memory)
             }
         };
         let engine = Engine::new(memory, sizes.at_most_max(), drop_malformed);
-        BpfFilter::new(sizes, mode, kernel, engine)
+        BpfFilter::new(sizes, mode, kernel, engine, drop_malformed)
             .map_err(|reason| BuildError::Kernel(Arc::new(other("write the policy", reason))))
     }
 }

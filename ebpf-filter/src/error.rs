@@ -2,7 +2,7 @@
 
 use std::{io, sync::Arc};
 
-use crate::{Action, Kind, Match};
+use crate::{Action, Kind, Match, PinError};
 
 /// Why a filter cannot be built.
 #[derive(Debug, thiserror::Error)]
@@ -12,6 +12,11 @@ pub enum BuildError {
     /// to change; [`Mode::Prefer`](crate::Mode::Prefer) would enforce them in user space instead.
     #[error("the kernel cannot enforce the rules")]
     Kernel(#[source] Arc<Unavailable>),
+    /// The directory of [`BpfFilterBuilder::pin_dir`](crate::BpfFilterBuilder::pin_dir) cannot be used: what is pinned there is not what
+    /// it should be, say. Nothing was changed. This is an error in [`Mode::Prefer`](crate::Mode::Prefer) as well, because only the
+    /// operator knows which rules are the right ones.
+    #[error("the pins cannot be used")]
+    Pins(#[source] PinError),
     /// There is not as much memory as the rules need.
     #[error("there is not enough memory for so many rules: choose smaller sizes")]
     Memory,

@@ -78,6 +78,30 @@ pub enum PinError {
         /// What it has.
         found: String,
     },
+    /// The maps of a filter were pinned by another version of this library, which reads them in another way.
+    #[error(
+        "the pins in {} have version {found} of the layout, where {expected} is expected: run `rm -r {0}` to start anew without          their rules, or choose another `pin_dir`",
+        .directory.display()
+    )]
+    Version {
+        /// The directory of the pins.
+        directory: PathBuf,
+        /// The version that this library knows.
+        expected: u32,
+        /// The version that they have.
+        found: u32,
+    },
+    /// Some of the maps of a filter are not there, or the directory is for something else.
+    #[error(
+        "{} is not the whole of a filter: there is no {}; run `rm -r {0}` to start anew if nobody uses it, or choose another          `pin_dir`",
+        .directory.display(), .missing.join(", no ")
+    )]
+    Incomplete {
+        /// The directory of the pins.
+        directory: PathBuf,
+        /// The pins that are not there.
+        missing: Vec<&'static str>,
+    },
     /// The kernel does not let this process create, pin or open maps.
     #[error("the kernel refuses to {action} {}", .path.display())]
     Unavailable {

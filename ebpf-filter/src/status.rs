@@ -1,6 +1,6 @@
 //! Who enforces the rules, and why.
 
-use std::{error::Error, fmt, sync::Arc};
+use std::{error::Error, fmt, path::PathBuf, sync::Arc};
 
 use crate::{AttachError, Mode, Unavailable};
 
@@ -27,6 +27,8 @@ pub struct Status {
     pub programs: Vec<Program>,
     /// Sockets that this filter was attached to, those included that were closed since.
     pub attached: u64,
+    /// Where the rules are pinned, if they are.
+    pub pin_dir: Option<PathBuf>,
     /// Sockets that the kernel refused to filter in [`Mode::Prefer`], where only user space enforces.
     pub degraded: u64,
     /// Why the last of those was refused.
@@ -55,6 +57,9 @@ impl fmt::Display for Status {
                     write!(f, "{separator}program {} with id {}", program.name, program.id)?;
                 }
                 f.write_str(")")?;
+                if let Some(directory) = &self.pin_dir {
+                    write!(f, ", pinned in {}", directory.display())?;
+                }
             }
             (Enforcement::UserSpace, Some(reason)) => {
                 write!(f, "user space: {reason}")?;

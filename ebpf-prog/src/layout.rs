@@ -4,6 +4,15 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::{lengths::Lengths, sightings::Sighted};
 
+/// The version of everything that lies in maps and may outlive the process that wrote it.
+///
+/// To be raised with every change after which a program or a process of the version before would read such memory in another
+/// way: sizes, order or meaning of fields in [`Cell`](crate::rule::Cell) and the nodes around it, in [`Block`](crate::names::Block),
+/// [`SieveWord`](crate::shape::SieveWord), [`Lengths`], [`Control`], [`Policy`], [`Kinds`], `Format` or the counters of malformed
+/// messages; how hashes, digests, tags and shapes are made; the length of chains; the numbers of
+/// [`Action`](crate::rule::Action)s. Not with a change of the programs alone.
+pub const VERSION: u32 = 1;
+
 /// Names of the maps in the object, as `bpftool map` shows them.
 pub mod maps {
     /// One [`Policy`](super::Policy): the memory of a variable of the programs.
@@ -38,6 +47,8 @@ pub mod programs {
     pub const ADDRESS_ONLY: &str = "dns_address";
     /// Where the DNS header starts, counted from the start of the data that a program sees.
     pub const PAYLOAD_OFFSET: &str = "PAYLOAD_OFFSET";
+    /// The variable whose memory is the map [`maps::POLICY`](super::maps::POLICY).
+    pub const POLICY: &str = "POLICY";
     /// The two numbers of a [`Seed`](crate::rule::Seed).
     pub const SEED: [&str; 2] = ["SEED_ONE", "SEED_OTHER"];
     /// [`Slots::shift`](crate::table::Slots::shift) of the tables, in the order of [`TABLES`](super::TABLES).

@@ -1,5 +1,7 @@
 //! The lengths of prefixes that ranges have, the longest first: only these are looked up.
 
+#[cfg(not(target_arch = "bpf"))]
+use alloc::vec::Vec;
 use core::sync::atomic::Ordering::Relaxed;
 
 use crate::shared::AtomicU8;
@@ -51,6 +53,40 @@ impl Lengths {
                 self.set(index, self.place(index + 1));
             }
         }
+    }
+
+    /// Adds the lengths that are missing, whatever was left half done. Says whether that changed anything.
+    pub fn add_missing(&self, is_used: impl Fn(u8) -> bool) -> bool {
+        let missing: Vec<u8> = (0..u8::MAX)
+            .filter(|len| is_used(*len) && !self.places().any(|place| place == len + 1))
+            .collect();
+        for len in &missing {
+            self.add(*len);
+        }
+        !missing.is_empty()
+    }
+
+    /// Removes the lengths that are not used, and puts the others in order. Says whether that changed anything. Whoever walks
+    /// the list meanwhile misses none, unless somebody has died who was closing the holes.
+    pub fn keep_only(&self, is_used: impl Fn(u8) -> bool) -> bool {
+        let unused: Vec<u8> = (0..u8::MAX)
+            .filter(|len| !is_used(*len) && self.places().any(|place| place == len + 1))
+            .collect();
+        for len in &unused {
+            self.remove(*len);
+        }
+        let in_order = self.places().zip(self.places().skip(1)).all(|(one, next)| one >= next);
+        if !in_order {
+            let used: Vec<u8> = (0..u8::MAX).rev().filter(|len| is_used(*len)).map(|len| len + 1).collect();
+            used.iter().enumerate().for_each(|(index, place)| self.set(index, *place));
+            (used.len()..Self::PLACES).rev().for_each(|index| self.set(index, 0));
+        }
+        !unused.is_empty() || !in_order
+    }
+
+    /// What is walked over.
+    fn places(&self) -> impl Iterator<Item = u8> + '_ {
+        (0..Self::PLACES).map(|index| self.place(index)).take_while(|place| *place != 0)
     }
 
     /// Closes the holes. Whoever walks the list meanwhile may miss a length, but it takes very many changes to get here.

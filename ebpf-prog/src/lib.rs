@@ -16,6 +16,7 @@
 //! | [`lengths`] | the lengths of prefixes that ranges have |
 //! | [`action`] | what rules do, and what comes of it |
 //! | [`layout`] | names of maps and programs, and what a program reads first |
+//! | [`format`](mod@format) | what says of maps that outlive a process how they are to be read |
 //! | [`decision`] | the decision function, generic over the packet and the rules |
 //! | [`object`] | the built programs, ready to be loaded |
 //!
@@ -35,6 +36,8 @@ pub mod action;
 #[cfg(not(target_arch = "bpf"))]
 pub mod canonical;
 pub mod decision;
+#[cfg(not(target_arch = "bpf"))]
+pub mod format;
 pub mod layout;
 pub mod lengths;
 mod malformed;

@@ -13,8 +13,12 @@ use crate::{
 };
 
 #[cfg(not(target_arch = "bpf"))]
+mod adopt;
+#[cfg(not(target_arch = "bpf"))]
 mod write;
 
+#[cfg(not(target_arch = "bpf"))]
+pub use adopt::BlocksInUse;
 #[cfg(not(target_arch = "bpf"))]
 pub use write::{Blocks, NoBlocks};
 

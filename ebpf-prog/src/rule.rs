@@ -73,11 +73,22 @@ impl Cell {
         self.hits.swap(0, Relaxed)
     }
 
-    /// Gives a rule in force another action and another end. Packets are decided by the old or the new action.
-    pub fn change(&self, action: Action, expires: u64) {
+    /// Gives a rule in force another action, another end and another maker. Packets are decided by the old or the new action.
+    pub fn change(&self, action: Action, expires: u64, by: Maker) {
         self.expires.store(expires, Relaxed);
-        let state = self.state.load(Relaxed);
-        self.state.store(state & !0xff | u32::from(action.to_byte()), core::sync::atomic::Ordering::Release);
+        let state = self.state.load(Relaxed) & !(0xff | State::DYNAMIC);
+        let state = state | u32::from(action.to_byte()) | by.bit();
+        self.state.store(state, core::sync::atomic::Ordering::Release);
+    }
+
+    /// Who has made the rule.
+    pub fn maker(&self) -> Maker {
+        if self.state().0 & State::DYNAMIC == 0 { Maker::Operator } else { Maker::Block }
+    }
+
+    /// Whether there was ever a rule here.
+    pub(crate) fn is_used(&self) -> bool {
+        self.state.load(Relaxed) != 0
     }
 
     /// Whether a rule is here, and which of all that ever were: two equal answers mean that nothing has changed in between
@@ -107,7 +118,27 @@ impl Cell {
     }
 }
 
-/// Action, length of the prefix, whether the rule is in force, and a number that is another one for every rule that was
+/// Who has made a rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg(not(target_arch = "bpf"))]
+pub enum Maker {
+    /// Whoever the rules belong to.
+    Operator,
+    /// A dynamic block.
+    Block,
+}
+
+#[cfg(not(target_arch = "bpf"))]
+impl Maker {
+    const fn bit(self) -> u32 {
+        match self {
+            Self::Operator => 0,
+            Self::Block => State::DYNAMIC,
+        }
+    }
+}
+
+/// Action, length of the prefix, whether the rule is in force, whether a dynamic block has made it, and a number that is another one for every rule that was
 /// ever in this place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct State(u32);
@@ -115,7 +146,9 @@ pub(crate) struct State(u32);
 impl State {
     const LIVE: u32 = 1 << 16;
     #[cfg(not(target_arch = "bpf"))]
-    const NUMBER: u32 = 17;
+    const DYNAMIC: u32 = 1 << 17;
+    #[cfg(not(target_arch = "bpf"))]
+    const NUMBER: u32 = 18;
 
     #[inline(always)]
     #[allow(clippy::cast_possible_truncation, reason = "it is in the second byte")]

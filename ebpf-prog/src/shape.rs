@@ -80,6 +80,12 @@ impl SieveWord {
         self.0.load(Relaxed) & bits == bits
     }
 
+    /// All of its bits.
+    #[cfg(not(target_arch = "bpf"))]
+    pub fn bits(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+
     /// Sets or clears bits. Only one thread may do so at a time.
     #[cfg(not(target_arch = "bpf"))]
     pub fn set(&self, bits: u64, present: bool) {

@@ -17,8 +17,12 @@ use core::sync::atomic::Ordering;
 use crate::rule::{Cell, Seed};
 
 #[cfg(not(target_arch = "bpf"))]
+mod adopt;
+#[cfg(not(target_arch = "bpf"))]
 mod write;
 
+#[cfg(not(target_arch = "bpf"))]
+pub use adopt::Adopted;
 #[cfg(not(target_arch = "bpf"))]
 pub use write::{Table, TableFull, find};
 

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use ebpf_prog::{
     message::Message,
     names::{Block, Blocks, NameNode, NameTag, NoBlocks, Selector},
-    rule::{Action, Ipv4Node, Ipv4Prefix, Ipv6Node, Ipv6Prefix, Seed},
+    rule::{Action, Ipv4Node, Ipv4Prefix, Ipv6Node, Ipv6Prefix, Maker, Seed},
     table::{Bucket, MAX_CHAIN, Node, Slots as _, Table, TableFull, find},
     turns::Plain,
 };
@@ -82,7 +82,7 @@ fn a_place_that_is_used_again_starts_anew() {
     let node = find_v4(&nodes, v4(1)).unwrap();
     let life = node.cell().life();
     node.cell().hit();
-    node.cell().change(Action::Refused, 9);
+    node.cell().change(Action::Refused, 9, Maker::Operator);
     assert_eq!((node.cell().action(), node.cell().expires()), (Action::Refused, 9));
     assert_eq!((node.cell().life(), node.cell().hits()), (life, 1), "a change leaves the rest as it was");
     table.remove(&nodes, node);

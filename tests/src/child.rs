@@ -6,13 +6,14 @@ use std::{
     ffi::OsStr,
     io::{BufRead as _, BufReader},
     path::Path,
-    process::{Command, Output, Stdio},
+    process::{Child, Command, Output, Stdio},
     thread,
 };
 
 const CHILD: &str = "EBPF_FILTER_TEST_CHILD";
 /// What the test has prepared for its child.
 const PATH: &str = "EBPF_FILTER_TEST_PATH";
+const ROLE: &str = "EBPF_FILTER_TEST_ROLE";
 const READY: &str = "ready to be killed";
 
 /// Whether this process was started by one of these functions.
@@ -45,6 +46,25 @@ fn run(test: &str, options: &[&str], variables: &[(&str, &OsStr)]) {
         status.success() && stdout.contains("1 passed"),
         "{test} under setpriv {options:?}: {status}\n{stdout}\n{stderr}"
     );
+}
+
+/// What this process is to do, if [`spawn`] has started it.
+pub fn role() -> Option<String> {
+    env::var(ROLE).ok()
+}
+
+/// Starts the calling test, whose full name is `test`, once more in a process of its own, which does something else there:
+/// [`role`] says what. What it prints can be read from its standard output, behind what the test harness says.
+#[track_caller]
+pub fn spawn(test: &str, role: &str) -> Child {
+    Command::new(env::current_exe().expect("a test knows its program"))
+        .args([test, "--exact", "--include-ignored", "--nocapture"])
+        .env(CHILD, test)
+        .env(ROLE, role)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the program is there")
 }
 
 /// Runs `body` in a process without any capability.

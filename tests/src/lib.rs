@@ -17,6 +17,7 @@
 //! | [`child`] | a test body in a process with fewer capabilities, or in one that is killed |
 //! | [`bpffs`] | a directory for pins |
 //! | [`shared_maps`] | a program in C that reads and writes the pinned maps of an `ExternalFilter` |
+//! | [`pins`] | directories for pins, and what is in them |
 //! | [`programs`] | which programs the kernel holds |
 //! | [`socket_option`] | socket options that no crate has |
 //!
@@ -35,6 +36,7 @@ pub mod link;
 pub mod model;
 pub mod netns;
 pub mod packet;
+pub mod pins;
 pub mod privilege;
 pub mod programs;
 pub mod shared_maps;

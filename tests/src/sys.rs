@@ -6,9 +6,14 @@ use std::{
     fs::{File, OpenOptions},
     io,
     os::fd::{AsFd, AsRawFd as _},
+    ptr,
+    sync::atomic::{AtomicU64, Ordering},
 };
 
-use rustix::thread::{UnshareFlags, unshare_unsafe};
+use rustix::{
+    mm::{MapFlags, ProtFlags, mmap, munmap},
+    thread::{UnshareFlags, unshare_unsafe},
+};
 
 /// Moves this thread, and no other, into a new network namespace.
 pub(crate) fn enter_new_network_namespace() -> io::Result<()> {
@@ -48,4 +53,65 @@ pub(crate) fn create_tun(name: &str, kind: libc::c_int) -> io::Result<File> {
     // SAFETY: the kernel reads and writes one request.
     let result = unsafe { libc::ioctl(tun.as_raw_fd(), libc::TUNSETIFF, &raw mut request) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(tun) }
+}
+
+/// Memory that others change.
+#[derive(Debug)]
+pub(crate) struct SharedMemory {
+    address: *mut AtomicU64,
+    words: usize,
+}
+
+// SAFETY: it is read and written by atomic operations only.
+unsafe impl Send for SharedMemory {}
+// SAFETY: as above.
+unsafe impl Sync for SharedMemory {}
+
+impl SharedMemory {
+    /// So many bytes of a file.
+    pub(crate) fn map(file: &File, len: usize) -> io::Result<Self> {
+        // SAFETY: the kernel chooses where the mapping goes, so nothing is mapped over.
+        let address = unsafe {
+            mmap(ptr::null_mut(), len, ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED, file, 0)
+        }?;
+        Ok(Self { address: address.cast(), words: len / size_of::<u64>() })
+    }
+
+    fn words(&self) -> &[AtomicU64] {
+        // SAFETY: so many words are mapped for as long as this lives, aligned to a page.
+        unsafe { std::slice::from_raw_parts(self.address, self.words) }
+    }
+
+    pub(crate) fn read(&self) -> Vec<u8> {
+        self.words().iter().flat_map(|word| word.load(Ordering::Acquire).to_ne_bytes()).collect()
+    }
+
+    pub(crate) fn update(&self, before: &mut Vec<u8>) -> bool {
+        let mut changed = false;
+        for (word, before) in self.words().iter().zip(before.chunks_exact_mut(size_of::<u64>())) {
+            let now = word.load(Ordering::Relaxed).to_ne_bytes();
+            if before != now {
+                before.copy_from_slice(&now);
+                changed = true;
+            }
+        }
+        changed
+    }
+
+    pub(crate) fn write(&self, offset: usize, bytes: &[u8]) {
+        for (index, byte) in bytes.iter().enumerate() {
+            let at = offset + index;
+            let word = &self.words()[at / size_of::<u64>()];
+            let mut value = word.load(Ordering::Acquire).to_ne_bytes();
+            value[at % size_of::<u64>()] = *byte;
+            word.store(u64::from_ne_bytes(value), Ordering::Release);
+        }
+    }
+}
+
+impl Drop for SharedMemory {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is whole, and nobody refers to it any more.
+        let _ = unsafe { munmap(self.address.cast(), self.words * size_of::<u64>()) };
+    }
 }

@@ -12,6 +12,7 @@ use ebpf_prog::{
 };
 use zerocopy::FromZeros;
 
+use super::shared::Shared;
 use crate::{kernel::Mapping, sizes::Sizes};
 
 /// How many rules for names and ranges share a word of the sieve, if there is room for no more. Of what has no rule, one in 64
@@ -75,6 +76,11 @@ impl Lens {
         }
     }
 
+    /// Those of the tables, in the order of [`TABLES`](ebpf_prog::layout::TABLES).
+    pub(crate) const fn tables(&self) -> [u32; 5] {
+        [self.ipv4, self.ipv6, self.ranges4, self.ranges6, self.names]
+    }
+
     /// How many bits of a shape are too many for the index of a word of the sieve.
     pub(crate) const fn sieve_shift(&self) -> u32 {
         Table::shift_of(self.sieve as usize)
@@ -94,6 +100,8 @@ pub(crate) struct Memory {
     pub(crate) sieve: Array<SieveWord>,
     pub(crate) control: Array<Control>,
     pub(crate) sightings: Array<Sighting>,
+    /// What goes with memory that other processes have as well.
+    pub(crate) shared: Option<Shared>,
 }
 
 impl Memory {
@@ -111,6 +119,7 @@ impl Memory {
             sieve: Array::own(lens.sieve)?,
             control: Array::own(1)?,
             sightings: Array::own(Sighting::PLACES)?,
+            shared: None,
         })
     }
 

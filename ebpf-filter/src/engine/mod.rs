@@ -1,16 +1,20 @@
 //! The rules in user space. They lie in the memory that the kernel reads as well, where it enforces; the decision is
 //! `ebpf-prog`'s, for transports where the kernel cannot see the name and wherever it takes no part.
 
+mod adopt;
+mod changing;
+mod ending;
 mod key;
 mod memory;
 mod place;
 mod reading;
+mod shared;
 mod sieve;
 mod watch;
 mod writer;
 
 use std::sync::{
-    Mutex, MutexGuard, PoisonError,
+    Mutex,
     atomic::{AtomicU64, Ordering},
 };
 
@@ -28,9 +32,11 @@ use ebpf_prog::{
     turns::{Plain, Search, Turns},
 };
 
+pub(crate) use changing::Changing;
 pub(crate) use memory::{Array, Lens, Memory, OutOfMemory};
 pub(crate) use place::Which;
 pub(crate) use reading::Found;
+pub(crate) use shared::Shared;
 pub use watch::MalformedPosition;
 pub(crate) use writer::{Refusal, Writer};
 
@@ -43,7 +49,7 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Engine {
     memory: Memory,
-    /// A [`Policy`].
+    /// A [`Policy`], if nobody shares the memory.
     policy: AtomicU64,
     malformed: [AtomicU64; MalformedReason::ALL.len()],
     writer: Mutex<Writer>,
@@ -64,14 +70,13 @@ impl Engine {
         &self.memory
     }
 
-    /// Who changes rules holds this.
-    pub(crate) fn writer(&self) -> MutexGuard<'_, Writer> {
-        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Says which kinds of rules there are. Lookups skip the others.
     pub(crate) fn set_policy(&self, policy: Policy) {
-        self.policy.store(zerocopy::transmute!(policy), Ordering::Release);
+        self.policy_word().store(zerocopy::transmute!(policy), Ordering::Release);
+    }
+
+    fn policy_word(&self) -> &AtomicU64 {
+        self.memory.shared.as_ref().map_or(&self.policy, |shared| &shared.policy[0])
     }
 
     /// `behind_kernel`: the kernel has let the query through by the same rules, as far as it could see them.
@@ -141,7 +146,7 @@ struct InForce<'a> {
 
 impl<'a> InForce<'a> {
     fn new(engine: &'a Engine) -> Self {
-        let policy = zerocopy::transmute!(engine.policy.load(Ordering::Acquire));
+        let policy = zerocopy::transmute!(engine.policy_word().load(Ordering::Acquire));
         Self { engine, policy, sources: Counting::Every, names: Counting::Every }
     }
 }

@@ -1,9 +1,11 @@
 //! Reading rules while they are counted and changed: nobody waits for it.
 
-use ebpf_prog::rule::Action;
+use std::collections::HashSet;
+
+use ebpf_prog::rule::{Action, Maker};
 
 use super::{
-    key,
+    Writer, key,
     memory::Memory,
     place::{Place, Which},
 };
@@ -45,6 +47,20 @@ impl Found {
             return None;
         }
         Some(RuleStats { rule: Rule { matches, action, expires_in: clock::until(expires, now) }, hits })
+    }
+}
+
+impl Writer {
+    /// What dynamic blocks have rules for, if others had them before.
+    #[expect(clippy::unused_self, reason = "nobody else changes rules meanwhile")]
+    pub(crate) fn blocks(&self, memory: &Memory) -> HashSet<Match> {
+        if memory.shared.is_none() {
+            return HashSet::new();
+        }
+        let all = Found::all(memory, clock::now());
+        all.filter(|found| found.place.cell(memory).maker() == Maker::Block)
+            .filter_map(|found| found.place.matches(memory))
+            .collect()
     }
 }
 

@@ -32,6 +32,13 @@ impl SieveCounts {
             .fold(0, |unused, bit| unused | 1 << bit)
     }
 
+    /// The bits of a word that are needed.
+    pub(super) fn needed(&self, word: usize) -> u64 {
+        let pairs = self.0.get(word * 32..(word + 1) * 32).unwrap_or_default();
+        let halves = pairs.iter().flat_map(|pair| [pair & FULL, pair >> 4]);
+        halves.enumerate().fold(0, |bits, (bit, count)| bits | u64::from(count > 0) << bit)
+    }
+
     fn change(&mut self, word: u32, bit: u32, change: impl FnOnce(u8) -> u8) -> u8 {
         let Some(pair) = self.0.get_mut(word as usize * 32 + bit as usize / 2) else { return FULL };
         let shift = bit % 2 * 4;
@@ -60,6 +67,16 @@ mod tests {
         counts.add(place(0b110));
         assert_eq!(counts.remove(place(0b011)), 0b001);
         assert_eq!(counts.remove(place(0b110)), 0b110);
+    }
+
+    #[test]
+    fn the_bits_that_are_needed_are_those_that_were_counted() {
+        let mut counts = SieveCounts::new(2);
+        counts.add(place(1 << 63 | 1 << 6));
+        counts.add(place(1 << 7));
+        assert_eq!([counts.needed(0), counts.needed(1)], [0, 1 << 63 | 1 << 7 | 1 << 6]);
+        counts.remove(place(1 << 7));
+        assert_eq!(counts.needed(1), 1 << 63 | 1 << 6);
     }
 
     #[test]

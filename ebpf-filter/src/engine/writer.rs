@@ -4,7 +4,7 @@ use ebpf_prog::{
     decision::Family,
     layout::{Kinds, Policy},
     names::{Blocks, NameNode, NoBlocks, Selector},
-    rule::{Action, Ipv4Node, Ipv4Prefix, Ipv6Node, Ipv6Prefix},
+    rule::{Action, Ipv4Node, Ipv4Prefix, Ipv6Node, Ipv6Prefix, Maker},
     shape::{self, Shape},
     table::{Table, TableFull},
 };
@@ -14,6 +14,7 @@ use super::{
     memory::Memory,
     place::{Place, Which, selector},
     reading::Found,
+    shared::Sharing,
     sieve::SieveCounts,
 };
 use crate::{Kind, Match, Retired, RuleStats, clock, sizes::Sizes};
@@ -21,24 +22,25 @@ use crate::{Kind, Match, Retired, RuleStats, clock, sizes::Sizes};
 /// What is needed to change rules. Whoever has it is the only one who does.
 #[derive(Debug)]
 pub(crate) struct Writer {
-    sizes: Sizes,
+    pub(super) sizes: Sizes,
     drop_malformed: bool,
     /// Whether somebody watches where malformed messages come from.
-    pub(crate) watch_malformed: bool,
-    ipv4: Table,
-    ipv6: Table,
-    ranges4: Table,
-    ranges6: Table,
-    names: Table,
-    blocks: Blocks,
-    sieve: SieveCounts,
+    pub(super) watch_malformed: bool,
+    pub(super) ipv4: Table,
+    pub(super) ipv6: Table,
+    pub(super) ranges4: Table,
+    pub(super) ranges6: Table,
+    pub(super) names: Table,
+    pub(super) blocks: Blocks,
+    pub(super) sieve: SieveCounts,
     /// How many ranges there are of each length.
-    lengths: [Box<[u32]>; 2],
+    pub(super) lengths: [Box<[u32]>; 2],
     /// How many rules there are for names: exact and suffixes, one type and all.
     named: [[u32; 2]; 2],
     retired: [Retired; Kind::ALL.len()],
     /// Before this, no rule of each table ends.
-    soonest: [u64; Which::ALL.len()],
+    pub(super) soonest: [u64; Which::ALL.len()],
+    pub(super) sharing: Sharing,
     #[cfg(test)]
     pub(crate) scans: u32,
 }
@@ -87,9 +89,41 @@ impl Writer {
             named: [[0; 2]; 2],
             retired: [Retired::default(); Kind::ALL.len()],
             soonest: [u64::MAX; Which::ALL.len()],
+            sharing: Sharing::default(),
             #[cfg(test)]
             scans: 0,
         }
+    }
+
+    /// Says that shared rules change from here on. To be called before anything is written.
+    fn begin(&mut self, memory: &Memory) {
+        if let Some(shared) = &memory.shared
+            && !self.sharing.is_changing
+        {
+            shared.begin();
+            self.sharing.is_changing = true;
+        }
+    }
+
+    /// Says whether malformed messages are dropped.
+    pub(crate) fn set_drop_malformed(&mut self, memory: &Memory, on: bool) {
+        if self.drop_malformed != on {
+            self.begin(memory);
+            self.drop_malformed = on;
+        }
+    }
+
+    /// Says whether somebody watches where malformed messages come from.
+    pub(crate) fn set_watch_malformed(&mut self, memory: &Memory, on: bool) {
+        if self.watch_malformed != on {
+            self.begin(memory);
+            self.watch_malformed = on;
+        }
+    }
+
+    /// Whether others had changed rules, and nobody has asked this since.
+    pub(crate) const fn take_caught_up(&mut self) -> bool {
+        std::mem::replace(&mut self.sharing.caught_up, false)
     }
 
     /// Which kinds of rules there are, and the policy.
@@ -129,12 +163,22 @@ impl Writer {
         self.retired
     }
 
+    pub(super) const fn set_retired(&mut self, retired: [Retired; Kind::ALL.len()]) {
+        self.retired = retired;
+    }
+
     /// The rule for this match, unless it has expired. Who holds the writer sees it whole.
     #[expect(clippy::unused_self, reason = "nobody else changes rules meanwhile")]
     pub(crate) fn rule(&self, memory: &Memory, of: &Match) -> Option<RuleStats> {
         let now = clock::now();
         let found = Found::at(memory, Place::of(memory, of)?, now)?;
         if found.expired { None } else { found.read(memory, now) }
+    }
+
+    /// Who has made the rule for this match.
+    #[expect(clippy::unused_self, reason = "nobody else changes rules meanwhile")]
+    pub(crate) fn maker(&self, memory: &Memory, of: &Match) -> Option<Maker> {
+        Place::of(memory, of).map(|place| place.cell(memory).maker())
     }
 
     /// Adds a rule, unless there is one for the same match that has not expired.
@@ -154,6 +198,7 @@ impl Writer {
         if self.count(of.kind()) >= self.sizes.of(of.kind()) {
             return Err(Refusal::Full);
         }
+        self.begin(memory);
         match of {
             Match::Ipv4(address) => {
                 let prefix = key::ipv4(*address, Ipv4Prefix::MAX_LEN);
@@ -201,10 +246,17 @@ impl Writer {
     }
 
     /// Gives the rule for this match another action and end, if there is one that has not expired.
-    pub(crate) fn change(&mut self, memory: &Memory, of: &Match, action: Action, expires: u64) -> bool {
+    pub(crate) fn change(
+        &mut self,
+        memory: &Memory,
+        of: &Match,
+        (action, expires): (Action, u64),
+        by: Maker,
+    ) -> bool {
         match Place::of(memory, of) {
             Some(place) if !place.has_expired(memory, clock::now()) => {
-                place.cell(memory).change(action, expires);
+                self.begin(memory);
+                place.cell(memory).change(action, expires, by);
                 self.will_end(place.table, expires);
                 true
             }
@@ -227,52 +279,6 @@ impl Writer {
         self.retired = retired;
     }
 
-    /// Removes what has ended by now, up to so many rules of this kind from this place on. Says where to go on.
-    pub(crate) fn reap(&mut self, memory: &Memory, table: Which, from: u32, places: u32, now: u64) -> Reaped {
-        let mut reaped = Reaped { next: None, soonest: None, removed: 0 };
-        let end = from.saturating_add(places).min(table.len(memory));
-        for index in from..end {
-            let place = Place { table, index };
-            let cell = place.cell(memory);
-            if cell.life().is_none() || cell.expires() == clock::NEVER {
-                continue;
-            }
-            if cell.expires() <= now {
-                self.remove_at(memory, place);
-                reaped.removed += 1;
-            } else {
-                reaped.soonest =
-                    Some(reaped.soonest.map_or(cell.expires(), |at: u64| at.min(cell.expires())));
-            }
-        }
-        reaped.next = (end < table.len(memory)).then_some(end);
-        if from == 0 && reaped.next.is_none() {
-            self.soonest[table as usize] = reaped.soonest.unwrap_or(u64::MAX);
-        }
-        reaped
-    }
-
-    /// Removes what has ended by now of the rules that share a table with those of this kind, and says whether that was
-    /// any. Without a look at the table if none can have.
-    pub(crate) fn make_room(&mut self, memory: &Memory, kind: Kind, now: u64) -> bool {
-        let table = Which::of(kind);
-        if now < self.soonest[table as usize] {
-            return false;
-        }
-        #[cfg(test)]
-        {
-            self.scans += 1;
-        }
-        self.reap(memory, table, 0, u32::MAX, now).removed > 0
-    }
-
-    fn will_end(&mut self, table: Which, expires: u64) {
-        if expires != clock::NEVER {
-            let soonest = &mut self.soonest[table as usize];
-            *soonest = expires.min(*soonest);
-        }
-    }
-
     /// Removes every rule.
     pub(crate) fn clear(&mut self, memory: &Memory) {
         for table in Which::ALL {
@@ -287,6 +293,7 @@ impl Writer {
 
     /// Starts the hit counters of all rules anew.
     pub(crate) fn reset_hits(&mut self, memory: &Memory) {
+        self.begin(memory);
         for table in Which::ALL {
             for index in 0..table.len(memory) {
                 let place = Place { table, index };
@@ -298,7 +305,8 @@ impl Writer {
         }
     }
 
-    fn remove_at(&mut self, memory: &Memory, place: Place) {
+    pub(super) fn remove_at(&mut self, memory: &Memory, place: Place) {
+        self.begin(memory);
         let kind = place.kind(memory);
         match place.table {
             Which::Ipv4 => self.ipv4.remove(&memory.ipv4, place.node(&memory.ipv4)),
@@ -343,7 +351,7 @@ impl Writer {
         set_bits(memory, place.word, self.sieve.remove(place), false);
     }
 
-    fn named(&mut self, selector: Selector) -> &mut u32 {
+    pub(super) fn named(&mut self, selector: Selector) -> &mut u32 {
         &mut self.named[usize::from(selector.is_suffix())][usize::from(selector.qtype().is_none())]
     }
 
@@ -359,16 +367,6 @@ impl Writer {
             if *count > 0 { lengths.add(len) } else { lengths.remove(len) }
         }
     }
-}
-
-/// What a round of removing has done.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Reaped {
-    /// Where to go on, if the table has more places.
-    pub(crate) next: Option<u32>,
-    /// When the next of the rules that it has seen ends.
-    pub(crate) soonest: Option<u64>,
-    pub(crate) removed: u32,
 }
 
 fn set_bits(memory: &Memory, word: u32, bits: u64, present: bool) {

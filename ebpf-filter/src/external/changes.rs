@@ -8,24 +8,12 @@ use super::{
     format,
 };
 use crate::{
-    Kind, Match, Rule, RuleError, clock,
+    Kind, Match, Reconciled, Rule, RuleError, clock,
     filter::short_forms,
     kernel::{Update, Updated},
 };
 
 short_forms!(ExternalFilter);
-
-/// What [`ExternalFilter::reconcile`] has done.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Reconciled {
-    /// Rules that were added.
-    pub added: usize,
-    /// Rules that were there with another action or an end.
-    pub changed: usize,
-    /// Entries that were removed.
-    pub removed: usize,
-}
 
 /// A rule that the format can say.
 struct Entry {
@@ -180,6 +168,7 @@ impl ExternalFilter {
                 && ends.get(&entry.key).is_none()
                 && entry.rule.expires_in.is_none();
             if is_there {
+                done.kept += 1;
                 continue;
             }
             let count = if self.set(&mut ends, entry)? { &mut done.changed } else { &mut done.added };

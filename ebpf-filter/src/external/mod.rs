@@ -9,7 +9,6 @@ mod reading;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use self::builder::{ExternalError, ExternalFilterBuilder, ExternalMaps};
-pub use self::changes::Reconciled;
 use self::ends::Ends;
 pub(crate) use self::{
     builder::unavailable,

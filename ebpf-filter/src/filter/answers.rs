@@ -79,7 +79,7 @@ impl BpfFilter {
     /// ```
     pub fn rule(&self, of: &Match) -> Option<RuleStats> {
         let Inner { engine, .. } = &*self.inner;
-        engine.writer().rule(engine.memory(), &of.clone().canonical())
+        engine.reader().rule(engine.memory(), &of.clone().canonical())
     }
 
     /// What the rules have matched, in the kernel and in user space together. Nobody waits for it: rules may change
@@ -105,7 +105,7 @@ impl BpfFilter {
                 *total += in_kernel;
             }
         }
-        let retired = engine.writer().retired();
+        let retired = engine.reader().retired();
         let (rules, expired) = selection.read(engine.memory());
         // Who has expired is gone, cleared away or not.
         let retired = std::array::from_fn(|kind| retired[kind].and(expired[kind]));
@@ -130,9 +130,10 @@ impl BpfFilter {
     ///
     /// # Errors
     ///
-    /// None: the counters are in the memory of this process.
+    /// If the lock of the pins fails; none without [`BpfFilterBuilder::pin_dir`](crate::BpfFilterBuilder::pin_dir): the counters are
+    /// in the memory of this process.
     pub fn reset_hits(&self) -> Result<(), KernelError> {
-        self.inner.engine.writer().reset_hits(self.inner.engine.memory());
+        self.inner.writer()?.reset_hits(self.inner.engine.memory());
         Ok(())
     }
 

@@ -1,5 +1,7 @@
 //! Changing rules.
 
+use ebpf_prog::rule::Maker;
+
 use crate::{
     Action, BpfFilter, Match, Rule, RuleError, clock,
     engine::{Refusal, Writer},
@@ -26,10 +28,15 @@ impl BpfFilter {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn insert(&self, rule: Rule) -> Result<(), RuleError> {
-        self.insert_all(&[rule.canonical()])
+        self.insert_all(&[rule.canonical()], Maker::Operator)
     }
 
-    /// Adds all of these rules, or none. Much faster than one by one.
+    /// The same for a dynamic block.
+    pub(crate) fn insert_block(&self, rule: Rule) -> Result<(), RuleError> {
+        self.insert_all(&[rule.canonical()], Maker::Block)
+    }
+
+    /// Adds all of these rules, or none; whoever is killed meanwhile may leave some of them on pins. Much faster than one by one.
     ///
     /// # Errors
     ///
@@ -46,20 +53,20 @@ impl BpfFilter {
     /// ```
     pub fn insert_many(&self, rules: impl IntoIterator<Item = Rule>) -> Result<(), RuleError> {
         let rules: Vec<_> = rules.into_iter().map(Rule::canonical).collect();
-        self.insert_all(&rules)
+        self.insert_all(&rules, Maker::Operator)
     }
 
-    fn insert_all(&self, rules: &[Rule]) -> Result<(), RuleError> {
+    fn insert_all(&self, rules: &[Rule], by: Maker) -> Result<(), RuleError> {
         let Inner { engine, .. } = &*self.inner;
         for rule in rules {
             self.takes(rule)?;
         }
-        let mut writer = engine.writer();
+        let mut writer = self.inner.writer()?;
         let mut soonest = None;
         let mut inserted = Ok(());
         for (index, rule) in rules.iter().enumerate() {
             let expires = clock::deadline(rule.expires_in);
-            inserted = self.insert_one(&mut writer, rule, expires);
+            inserted = self.insert_one(&mut writer, rule, expires, by);
             if inserted.is_err() {
                 for Rule { matches, .. } in &rules[..index] {
                     writer.undo(engine.memory(), matches);
@@ -78,7 +85,13 @@ impl BpfFilter {
         Ok(published?)
     }
 
-    fn insert_one(&self, writer: &mut Writer, rule: &Rule, expires: u64) -> Result<(), RuleError> {
+    pub(super) fn insert_one(
+        &self,
+        writer: &mut Writer,
+        rule: &Rule,
+        expires: u64,
+        by: Maker,
+    ) -> Result<(), RuleError> {
         let (memory, kind) = (self.inner.engine.memory(), rule.matches.kind());
         let mut inserted = writer.insert(memory, &rule.matches, rule.action, expires);
         // What has expired may still have a place.
@@ -87,6 +100,9 @@ impl BpfFilter {
         {
             inserted = writer.insert(memory, &rule.matches, rule.action, expires);
         }
+        if inserted.is_ok() && by != Maker::Operator {
+            writer.change(memory, &rule.matches, (rule.action, expires), by);
+        }
         inserted.map_err(|refusal| match refusal {
             Refusal::Duplicate => RuleError::Duplicate(rule.matches.clone()),
             Refusal::Full => RuleError::Full { kind, max: self.capacity(kind) },
@@ -94,7 +110,7 @@ impl BpfFilter {
         })
     }
 
-    fn takes(&self, rule: &Rule) -> Result<(), RuleError> {
+    pub(super) fn takes(&self, rule: &Rule) -> Result<(), RuleError> {
         if let Action::Slip(every) = rule.action
             && every > Action::MAX_SLIP
         {
@@ -104,7 +120,7 @@ impl BpfFilter {
     }
 
     /// Has rules cleared away once they have ended.
-    fn expect(&self, soonest: Option<u64>) {
+    pub(super) fn expect(&self, soonest: Option<u64>) {
         if let Some(deadline) = soonest {
             self.inner.reaper.expect(deadline, &self.inner);
         }
@@ -130,13 +146,22 @@ impl BpfFilter {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn replace(&self, rule: Rule) -> Result<bool, RuleError> {
+        self.replace_by(rule, Maker::Operator)
+    }
+
+    /// The same for a dynamic block.
+    pub(crate) fn replace_block(&self, rule: Rule) -> Result<bool, RuleError> {
+        self.replace_by(rule, Maker::Block)
+    }
+
+    fn replace_by(&self, rule: Rule, by: Maker) -> Result<bool, RuleError> {
         let rule = rule.canonical();
         self.takes(&rule)?;
         let expires = clock::deadline(rule.expires_in);
-        let mut writer = self.inner.engine.writer();
-        let changed = writer.change(self.inner.engine.memory(), &rule.matches, rule.action, expires);
+        let mut writer = self.inner.writer()?;
+        let changed = writer.change(self.inner.engine.memory(), &rule.matches, (rule.action, expires), by);
         if !changed {
-            let inserted = self.insert_one(&mut writer, &rule, expires);
+            let inserted = self.insert_one(&mut writer, &rule, expires, by);
             let published = self.inner.publish(&writer);
             inserted?;
             published?;
@@ -154,7 +179,7 @@ impl BpfFilter {
     pub fn remove(&self, of: &Match) -> Result<(), RuleError> {
         let of = &of.clone().canonical();
         self.used(of.kind())?;
-        let mut writer = self.inner.engine.writer();
+        let mut writer = self.inner.writer()?;
         let removed = writer.remove(self.inner.engine.memory(), of);
         self.inner.publish(&writer)?;
         if removed { Ok(()) } else { Err(RuleError::Missing(of.clone())) }
@@ -166,7 +191,7 @@ impl BpfFilter {
     ///
     /// If the kernel fails.
     pub fn clear(&self) -> Result<(), RuleError> {
-        let mut writer = self.inner.engine.writer();
+        let mut writer = self.inner.writer()?;
         writer.clear(self.inner.engine.memory());
         Ok(self.inner.publish(&writer)?)
     }
@@ -187,7 +212,7 @@ mod tests {
     }
 
     fn scans(filter: &BpfFilter) -> u32 {
-        filter.inner.engine.writer().scans
+        filter.inner.engine.reader().scans
     }
 
     #[test]

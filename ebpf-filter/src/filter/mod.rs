@@ -2,12 +2,15 @@
 
 mod answers;
 mod changes;
+mod pins;
+mod reconcile;
 mod shortcuts;
 mod watch;
 
 pub(crate) use self::{answers::blocking, shortcuts::short_forms};
 
 use std::{
+    collections::HashSet,
     os::fd::AsFd,
     sync::{
         Arc, Mutex, PoisonError,
@@ -17,13 +20,15 @@ use std::{
 };
 
 use crate::{
-    AttachError, BpfFilterBuilder, Enforcement, KernelError, Kind, Mode, RuleError, Status, Unavailable,
-    clock,
-    engine::{Engine, Which, Writer},
+    AttachError, BpfFilterBuilder, Enforcement, KernelError, Kind, Match, Mode, RuleError, Status,
+    Unavailable, clock,
+    engine::{Changing, Engine, Which, Writer},
     kernel::{Kernel, Payload},
     reaper::{Reap, Reaper},
     sizes::Sizes,
 };
+
+pub use reconcile::Reconciled;
 
 /// A set of rules, and the kernel programs that enforce it. Clones share one set.
 ///
@@ -46,9 +51,23 @@ pub(crate) struct Inner {
     reaper: Arc<Reaper>,
     attached: AtomicU64,
     degraded: Degraded,
+    /// What dynamic blocks of another process have made rules for, before this one opened the pins.
+    inherited: Mutex<HashSet<Match>>,
 }
 
 impl Inner {
+    /// Who changes rules holds this.
+    fn writer(self: &Arc<Self>) -> Result<Changing<'_>, KernelError> {
+        let mut writer = self.engine.writer()?;
+        // Others may have added rules that end sooner, and be gone by then.
+        if writer.take_caught_up()
+            && let Some(soonest) = writer.soonest()
+        {
+            self.reaper.expect(soonest, self);
+        }
+        Ok(writer)
+    }
+
     /// Tells the programs and the engine which kinds of rules there are.
     fn publish(&self, writer: &Writer) -> Result<(), KernelError> {
         let policy = writer.policy();
@@ -61,12 +80,14 @@ impl Inner {
         /// So many places are looked at before others have a turn.
         const PLACES: u32 = 4096;
         let (memory, now) = (self.engine.memory(), clock::now());
+        // If other processes have a turn, it takes a longer look at what they have done.
+        let places = if memory.shared.is_some() { u32::MAX } else { PLACES };
         let mut soonest: Option<u64> = None;
         for table in Which::ALL {
             let mut from = Some(0);
             while let Some(place) = from {
-                let mut writer = self.engine.writer();
-                let reaped = writer.reap(memory, table, place, PLACES, now);
+                let mut writer = self.engine.writer()?;
+                let reaped = writer.reap(memory, table, place, places, now);
                 if reaped.removed > 0 {
                     self.publish(&writer)?;
                 }
@@ -114,6 +135,7 @@ impl BpfFilter {
         mode: Mode,
         kernel: Result<Kernel, Arc<Unavailable>>,
         engine: Engine,
+        drop_malformed: bool,
     ) -> Result<Self, KernelError> {
         let inner = Inner {
             sizes,
@@ -123,9 +145,16 @@ impl BpfFilter {
             reaper: Arc::default(),
             attached: AtomicU64::new(0),
             degraded: Degraded::default(),
+            inherited: Mutex::default(),
         };
-        inner.publish(&inner.engine.writer())?;
-        Ok(Self { inner: Arc::new(inner) })
+        let inner = Arc::new(inner);
+        let mut writer = inner.writer()?;
+        writer.set_drop_malformed(inner.engine.memory(), drop_malformed);
+        inner.publish(&writer)?;
+        let inherited = writer.blocks(inner.engine.memory());
+        drop(writer);
+        *inner.inherited.lock().unwrap_or_else(PoisonError::into_inner) = inherited;
+        Ok(Self { inner })
     }
 
     /// Filters what `socket` receives from now on, in place of any filter that it has: a tokio, std or socket2 socket,
@@ -209,6 +238,7 @@ impl BpfFilter {
             reason: kernel.as_ref().err().cloned(),
             programs: kernel.as_ref().map(Kernel::programs).unwrap_or_default(),
             attached: attached.load(Ordering::Relaxed),
+            pin_dir: self.pin_dir(),
             degraded: degraded.sockets.load(Ordering::Relaxed),
             degraded_reason: degraded.reason.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         }
@@ -229,9 +259,10 @@ impl BpfFilter {
         self.inner.sizes.of(kind)
     }
 
-    /// How many rules of this kind there are, those that have just expired included.
+    /// How many rules of this kind there are, those that have just expired included; with [`BpfFilterBuilder::pin_dir`], after a
+    /// walk over all rules if another process has changed some.
     pub fn count(&self, kind: Kind) -> u32 {
-        self.inner.engine.writer().count(kind)
+        self.inner.writer().unwrap_or_else(|_| self.inner.engine.reader()).count(kind)
     }
 
     fn used(&self, kind: Kind) -> Result<(), RuleError> {

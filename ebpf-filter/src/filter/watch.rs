@@ -12,14 +12,14 @@ impl BpfFilter {
     /// [`BpfFilter::check_datagram`] is asked about. They are no part of what [`BpfFilter::stats`] counts by reason.
     ///
     /// Meanwhile every message over plain UDP is read that no rule for its source decides, even if there are no rules for
-    /// names. There is one switch for all clones of the filter.
+    /// names. There is one switch for all clones of the filter, and for all who share its pins.
     ///
     /// # Errors
     ///
     /// If the kernel fails.
     pub fn watch_malformed(&self, on: bool) -> Result<(), KernelError> {
-        let mut writer = self.inner.engine.writer();
-        writer.watch_malformed = on;
+        let mut writer = self.inner.writer()?;
+        writer.set_watch_malformed(self.inner.engine.memory(), on);
         self.inner.publish(&writer)
     }
 

@@ -3,8 +3,10 @@
 use std::{
     convert::Infallible,
     io,
+    marker::PhantomData,
     ops::Deref,
     os::fd::{AsFd, BorrowedFd},
+    path::Path,
     sync::Arc,
 };
 
@@ -12,7 +14,7 @@ use ebpf_prog::{Malformed as MalformedReason, layout::Policy};
 use zerocopy::FromZeros;
 
 use crate::{
-    AttachError, ExternalError, KernelError, Kind, Program, Unavailable,
+    AttachError, ExternalError, KernelError, Kind, PinError, Program, Unavailable,
     engine::Memory,
     external::{End, EndKey, ExternalMaps, Key, Value},
     sizes::Sizes,
@@ -52,6 +54,27 @@ impl<T> Deref for Mapping<T> {
 
 pub(crate) fn prefetch<T>(_line: &T) {}
 
+/// Memory that is not shared needs no lock.
+#[derive(Debug)]
+pub(crate) struct Lock(Infallible);
+
+#[derive(Debug)]
+pub(crate) struct Held<'a>(Infallible, PhantomData<&'a Lock>);
+
+impl Lock {
+    pub(crate) fn hold(&self) -> Result<Held<'_>, KernelError> {
+        match self.0 {}
+    }
+
+    pub(crate) fn directory(&self) -> &Path {
+        match self.0 {}
+    }
+
+    pub(crate) fn unpin(&self) -> Result<(), PinError> {
+        match self.0 {}
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Kernel(Infallible);
 
@@ -62,6 +85,16 @@ impl Kernel {
         _payload_offset: u32,
     ) -> Result<(Self, Memory), Unavailable> {
         Err(Unavailable::NotLinux)
+    }
+
+    pub(crate) fn load_pinned(
+        directory: &Path,
+        _sizes: Sizes,
+        _seed: [u64; 2],
+        _payload_offset: u32,
+    ) -> Result<(Self, Memory), PinError> {
+        let (action, source) = ("load programs for the pins in", Arc::new(Unavailable::NotLinux));
+        Err(PinError::Unavailable { action, path: directory.to_owned(), source })
     }
 
     pub(crate) fn attach(&self, _socket: BorrowedFd<'_>, _payload: Payload) -> Result<(), AttachError> {

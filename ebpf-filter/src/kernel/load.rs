@@ -3,7 +3,8 @@
 use std::{
     fmt, io,
     os::fd::AsFd as _,
-    sync::{Mutex, PoisonError},
+    path::Path,
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
 };
 
 use aya::{
@@ -13,6 +14,7 @@ use aya::{
 };
 use ebpf_prog::{
     Malformed as MalformedReason,
+    format::Parameters,
     layout::{Policy, TABLES, maps, programs},
     object,
     rule::Seed,
@@ -23,11 +25,12 @@ use zerocopy::FromBytes;
 
 use super::{
     diagnosis::{self, Facts, other},
+    pinned::Opened,
     sys::Mapping,
 };
 use crate::{
-    KernelError, Kind, Program, Unavailable,
-    engine::{self as memory, Lens, Memory},
+    KernelError, Kind, PinError, Program, Unavailable,
+    engine::{self as memory, Lens, Memory, Shared},
     sizes::Sizes,
 };
 
@@ -38,7 +41,8 @@ use crate::{
 pub(crate) struct Kernel {
     ebpf: Ebpf,
     malformed: PerCpuArray<MapData, u64>,
-    policy: Mutex<PolicyMap>,
+    /// None if user space writes the policy into memory that it shares with the programs.
+    policy: Option<Mutex<PolicyMap>>,
 }
 
 struct PolicyMap {
@@ -53,65 +57,78 @@ impl Kernel {
         seed: [u64; 2],
         payload_offset: u32,
     ) -> Result<(Self, Memory), Unavailable> {
-        // aya finds out once a process what the kernel can. A thread that may not even ask must not be the one to ask.
-        if let Some(reason) = Facts::gather().missing_capability() {
-            return Err(reason);
-        }
-        if let Some(kind) = sizes.too_large() {
-            let source = io::Error::from_raw_os_error(libc::E2BIG);
-            return Err(Unavailable::MapTooLarge { map: map_of(kind).to_owned(), source });
-        }
-        let lens = Lens::of(sizes);
-        let tables = [lens.ipv4, lens.ipv6, lens.ranges4, lens.ranges6, lens.names];
-        let shifts = tables.map(|len| Table::shift_of(len as usize));
-        let sieve_shift = lens.sieve_shift();
-        let mut loader = EbpfLoader::new();
-        // The programs are not relocated against the types of the kernel.
-        loader.btf(None);
-        for (name, shift) in programs::SHIFTS.into_iter().zip(&shifts) {
-            loader.override_global(name, shift, true);
-        }
-        for (name, len) in TABLES.into_iter().zip(tables) {
-            loader.map_max_entries(name, len);
-        }
-        let mut ebpf = loader
-            .override_global(programs::SIEVE_SHIFT, &sieve_shift, true)
-            .override_global(programs::SEED[0], &seed[0], true)
-            .override_global(programs::SEED[1], &seed[1], true)
-            .override_global(programs::PAYLOAD_OFFSET, &payload_offset, true)
-            .map_max_entries(maps::BLOCKS, lens.blocks)
-            .map_max_entries(maps::SIEVE, lens.sieve)
-            .load(object::SOCKET_FILTER)
-            .map_err(|error| diagnosis::of_object(error, &Facts::gather()))?;
-        for name in [programs::FULL, programs::ADDRESS_ONLY] {
-            load_program(&mut ebpf, name)?;
-        }
-        let memory = Memory {
-            seed: Seed::new(seed[0], seed[1]),
-            ipv4: map(&mut ebpf, maps::IPV4, lens.ipv4)?,
-            ipv6: map(&mut ebpf, maps::IPV6, lens.ipv6)?,
-            ranges4: map(&mut ebpf, maps::RANGES4, lens.ranges4)?,
-            ranges6: map(&mut ebpf, maps::RANGES6, lens.ranges6)?,
-            names: map(&mut ebpf, maps::NAMES, lens.names)?,
-            blocks: map(&mut ebpf, maps::BLOCKS, lens.blocks)?,
-            sieve: map(&mut ebpf, maps::SIEVE, lens.sieve)?,
-            control: map(&mut ebpf, maps::CONTROL, 1)?,
-            sightings: map(&mut ebpf, maps::SIGHTINGS, Sighting::PLACES)?,
-        };
+        possible(sizes)?;
+        let constants = Constants::of(sizes, seed, payload_offset);
+        let mut ebpf = load_object(&mut constants.loader())?;
+        let memory = constants.memory(&mut ebpf)?;
         let policy = PolicyMap {
             map: take(&mut ebpf, maps::POLICY)?
                 .try_into()
                 .map_err(|error| other("open the map of the policy", error))?,
             value: Policy::default(),
         };
-        let kernel = Self {
+        Ok((Self::new(ebpf, Some(policy))?, memory))
+    }
+
+    /// Loads the programs with maps that are pinned, which are created if there are none.
+    pub(crate) fn load_pinned(
+        directory: &Path,
+        sizes: Sizes,
+        seed: [u64; 2],
+        payload_offset: u32,
+    ) -> Result<(Self, Memory), PinError> {
+        let unavailable = |reason| PinError::Unavailable {
+            action: "load programs for the pins in",
+            path: directory.to_owned(),
+            source: Arc::new(reason),
+        };
+        possible(sizes).map_err(unavailable)?;
+        let parameters = Parameters { seed, maxima: Kind::ALL.map(|kind| sizes.of(kind)), payload_offset };
+        let opened = Opened::open(directory, &Lens::of(sizes), &parameters)?;
+        match Self::load_with(&opened, sizes, payload_offset) {
+            Ok((kernel, mut memory)) => {
+                let (format, policy, lock) = opened.release()?;
+                let (format, policy) = (memory::Array::Shared(format), memory::Array::Shared(policy));
+                memory.shared = Some(Shared { format, policy, lock });
+                Ok((kernel, memory))
+            }
+            Err(reason) => {
+                opened.remove_if_new();
+                Err(unavailable(reason))
+            }
+        }
+    }
+
+    fn load_with(opened: &Opened, sizes: Sizes, payload_offset: u32) -> Result<(Self, Memory), Unavailable> {
+        let constants = Constants::of(sizes, opened.format[0].parameters().seed, payload_offset);
+        // The loader writes to the map of this variable although others read it, so it must write what is there.
+        let policy = opened.policy[0].load(Ordering::Acquire);
+        let mut loader = constants.loader();
+        loader.override_global(programs::POLICY, &policy, true);
+        for (map, path) in opened.paths() {
+            loader.map_pin_path(map, path);
+        }
+        let mut ebpf = load_object(&mut loader)?;
+        let id_of = |name: &str| {
+            let map = ebpf.map(name)?;
+            let (Map::Array(data) | Map::PerCpuArray(data)) = map else { return None };
+            Some(data.info().ok()?.id())
+        };
+        if !opened.are(id_of) {
+            return Err(other("use the pins", "somebody has replaced them meanwhile"));
+        }
+        let memory = constants.memory(&mut ebpf)?;
+        Ok((Self::new(ebpf, None)?, memory))
+    }
+
+    fn new(mut ebpf: Ebpf, policy: Option<PolicyMap>) -> Result<Self, Unavailable> {
+        Ok(Self {
             malformed: take(&mut ebpf, maps::MALFORMED)?
                 .try_into()
                 .map_err(|error| other("open the map of counters", error))?,
-            policy: Mutex::new(policy),
+            policy: policy.map(Mutex::new),
             ebpf,
-        };
-        Ok((kernel, memory))
+        })
     }
 
     pub(crate) fn programs(&self) -> Vec<Program> {
@@ -134,7 +151,8 @@ impl Kernel {
 
     /// Tells the programs which kinds of rules there are, unless they know.
     pub(crate) fn set_policy(&self, policy: Policy) -> Result<(), KernelError> {
-        let mut current = self.policy.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(policy_map) = &self.policy else { return Ok(()) };
+        let mut current = policy_map.lock().unwrap_or_else(PoisonError::into_inner);
         let PolicyMap { map, value } = &mut *current;
         if *value != policy {
             let bytes: [u8; size_of::<Policy>()] = zerocopy::transmute!(policy);
@@ -178,6 +196,83 @@ const fn map_of(kind: Kind) -> &'static str {
         Kind::Range6 => maps::RANGES6,
         Kind::Qname | Kind::Suffix => maps::NAMES,
     }
+}
+
+/// Whether this thread may load such programs at all.
+fn possible(sizes: Sizes) -> Result<(), Unavailable> {
+    // aya finds out once a process what the kernel can. A thread that may not even ask must not be the one to ask.
+    if let Some(reason) = Facts::gather().missing_capability() {
+        return Err(reason);
+    }
+    if let Some(kind) = sizes.too_large() {
+        let source = io::Error::from_raw_os_error(libc::E2BIG);
+        return Err(Unavailable::MapTooLarge { map: map_of(kind).to_owned(), source });
+    }
+    Ok(())
+}
+
+/// What is set in the programs when they are loaded.
+struct Constants {
+    lens: Lens,
+    shifts: [u32; TABLES.len()],
+    sieve_shift: u32,
+    seed: [u64; 2],
+    payload_offset: u32,
+}
+
+impl Constants {
+    fn of(sizes: Sizes, seed: [u64; 2], payload_offset: u32) -> Self {
+        let lens = Lens::of(sizes);
+        let shifts = lens.tables().map(|len| Table::shift_of(len as usize));
+        Self { lens, shifts, sieve_shift: lens.sieve_shift(), seed, payload_offset }
+    }
+
+    fn loader(&self) -> EbpfLoader<'_> {
+        let mut loader = EbpfLoader::new();
+        // The programs are not relocated against the types of the kernel.
+        loader.btf(None);
+        for (name, shift) in programs::SHIFTS.into_iter().zip(&self.shifts) {
+            loader.override_global(name, shift, true);
+        }
+        for (name, len) in TABLES.into_iter().zip(self.lens.tables()) {
+            loader.map_max_entries(name, len);
+        }
+        loader
+            .override_global(programs::SIEVE_SHIFT, &self.sieve_shift, true)
+            .override_global(programs::SEED[0], &self.seed[0], true)
+            .override_global(programs::SEED[1], &self.seed[1], true)
+            .override_global(programs::PAYLOAD_OFFSET, &self.payload_offset, true)
+            .map_max_entries(maps::BLOCKS, self.lens.blocks)
+            .map_max_entries(maps::SIEVE, self.lens.sieve);
+        loader
+    }
+
+    /// Maps the memory of the rules.
+    fn memory(&self, ebpf: &mut Ebpf) -> Result<Memory, Unavailable> {
+        let Self { lens, seed, .. } = self;
+        Ok(Memory {
+            seed: Seed::new(seed[0], seed[1]),
+            ipv4: map(ebpf, maps::IPV4, lens.ipv4)?,
+            ipv6: map(ebpf, maps::IPV6, lens.ipv6)?,
+            ranges4: map(ebpf, maps::RANGES4, lens.ranges4)?,
+            ranges6: map(ebpf, maps::RANGES6, lens.ranges6)?,
+            names: map(ebpf, maps::NAMES, lens.names)?,
+            blocks: map(ebpf, maps::BLOCKS, lens.blocks)?,
+            sieve: map(ebpf, maps::SIEVE, lens.sieve)?,
+            control: map(ebpf, maps::CONTROL, 1)?,
+            sightings: map(ebpf, maps::SIGHTINGS, Sighting::PLACES)?,
+            shared: None,
+        })
+    }
+}
+
+fn load_object(loader: &mut EbpfLoader<'_>) -> Result<Ebpf, Unavailable> {
+    let mut ebpf =
+        loader.load(object::SOCKET_FILTER).map_err(|error| diagnosis::of_object(error, &Facts::gather()))?;
+    for name in [programs::FULL, programs::ADDRESS_ONLY] {
+        load_program(&mut ebpf, name)?;
+    }
+    Ok(ebpf)
 }
 
 fn load_program(ebpf: &mut Ebpf, name: &'static str) -> Result<(), Unavailable> {

@@ -7,7 +7,11 @@ mod fallback;
 #[cfg(target_os = "linux")]
 mod load;
 #[cfg(target_os = "linux")]
+mod lock;
+#[cfg(target_os = "linux")]
 mod pin;
+#[cfg(target_os = "linux")]
+mod pinned;
 #[cfg(target_os = "linux")]
 mod shared;
 #[cfg(target_os = "linux")]
@@ -16,10 +20,11 @@ mod socket;
 mod sys;
 
 #[cfg(not(target_os = "linux"))]
-pub(crate) use fallback::{Kernel, Mapping, Payload, SharedMaps, Update, Updated, prefetch};
+pub(crate) use fallback::{Held, Kernel, Lock, Mapping, Payload, SharedMaps, Update, Updated, prefetch};
 #[cfg(target_os = "linux")]
 pub(crate) use {
     load::Kernel,
+    lock::{Held, Lock},
     shared::{SharedMaps, Update, Updated},
     socket::Payload,
     sys::{Mapping, prefetch},

@@ -13,9 +13,9 @@ use crate::{
 /// Which blocks are free. Whoever holds this is the only one who changes blocks.
 #[derive(Debug)]
 pub struct Blocks {
-    max: u32,
-    unused: u32,
-    freed: VecDeque<u32>,
+    pub(super) max: u32,
+    pub(super) unused: u32,
+    pub(super) freed: VecDeque<u32>,
 }
 
 /// There is no room for another name.

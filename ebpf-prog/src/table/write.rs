@@ -10,12 +10,12 @@ use crate::rule::Seed;
 #[derive(Debug)]
 pub struct Table {
     pub(crate) seed: Seed,
-    max: u32,
-    rules: u32,
+    pub(super) max: u32,
+    pub(super) rules: u32,
     /// Nodes from this one on were never used.
-    unused: u32,
+    pub(super) unused: u32,
     /// Those that were; the one that was freed first comes first.
-    freed: VecDeque<u32>,
+    pub(super) freed: VecDeque<u32>,
 }
 
 /// There is no node for another rule.

@@ -87,7 +87,7 @@ impl Placed {
         if !rule.is_not_replaced() {
             return Err(NotPlaced::Inexpressible);
         }
-        let replace = |new| rule.filter.replace(new);
+        let replace = |new| rule.filter.replace_block(new);
         *rule = RuleOf::set(&rule.filter, &rule.of, action, remaining, replace).map_err(NotPlaced::Failed)?;
         Ok(())
     }
@@ -129,7 +129,14 @@ pub(crate) fn place(
         return Err(NotPlaced::Inexpressible);
     }
     let of = subject.as_match().ok_or(NotPlaced::Inexpressible)?;
-    match RuleOf::set(filter, &of, action, remaining, |rule| filter.insert(rule)) {
+    let placed = match RuleOf::set(filter, &of, action, remaining, |rule| filter.insert_block(rule)) {
+        // A process before has left it: nobody else ends it earlier, or keeps it up.
+        Err(RuleError::Duplicate(_)) if filter.inherit(&of) => {
+            RuleOf::set(filter, &of, action, remaining, |rule| filter.replace_block(rule))
+        }
+        placed => placed,
+    };
+    match placed {
         Ok(rule) => Ok(Placed::Filter(rule)),
         // Somebody has a rule of their own for the same sources, and it stands.
         Err(RuleError::Duplicate(_)) => Err(NotPlaced::Inexpressible),

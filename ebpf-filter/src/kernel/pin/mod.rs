@@ -75,21 +75,20 @@ pub(super) fn open_or_create(wanted: &[Wanted<'_>]) -> Result<Vec<Pinned>, PinEr
 
 /// The map that is pinned there, if it is what it should be; `None` if nothing is pinned there. [`check`] the path first.
 pub(super) fn open(path: &Path, shape: &Shape) -> Result<Option<MapData>, PinError> {
+    let map = look(path)?;
+    map.map(|map| verify(path, &map, shape).map(|()| map)).transpose()
+}
+
+/// What is pinned there, which may be anything; `None` if nothing is. [`check`] the path first, and [`verify`] what is returned.
+pub(super) fn look(path: &Path) -> Result<Option<MapData>, PinError> {
     if !place::is_pin(path)? {
         return Ok(None);
     }
-    let map = match MapData::from_pin(path) {
-        Ok(map) => map,
-        Err(error) => {
-            let error = os_error(error);
-            if error.kind() == io::ErrorKind::NotFound {
-                return Ok(None);
-            }
-            return Err(failed("open", path, error));
-        }
-    };
-    verify(path, &map, shape)?;
-    Ok(Some(map))
+    match MapData::from_pin(path).map_err(os_error) {
+        Ok(map) => Ok(Some(map)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(failed("open", path, error)),
+    }
 }
 
 /// A map that is not pinned yet.
@@ -127,7 +126,7 @@ pub(super) fn publish(path: &Path, map: MapData, shape: &Shape) -> Result<Pinned
 }
 
 /// Compares a map with what it should be.
-fn verify(path: &Path, map: &MapData, shape: &Shape) -> Result<(), PinError> {
+pub(super) fn verify(path: &Path, map: &MapData, shape: &Shape) -> Result<(), PinError> {
     if let Some(found) = other_object(map) {
         return Err(PinError::NotAMap { path: path.to_owned(), found });
     }
@@ -165,7 +164,7 @@ fn other_object(map: &MapData) -> Option<String> {
 }
 
 /// An error of a system call on a pin, and what it means.
-fn failed(action: &'static str, path: &Path, source: io::Error) -> PinError {
+pub(super) fn failed(action: &'static str, path: &Path, source: io::Error) -> PinError {
     if source.raw_os_error() == Some(libc::EPERM) {
         return unavailable(action, path, Facts::gather().refusal(source));
     }
