@@ -94,7 +94,7 @@ impl PinnedMemory {
     }
 
     /// Whether it is no longer what it was; then it is what it is now.
-    pub fn update(&self, before: &mut Vec<u8>) -> bool {
+    pub fn update(&self, before: &mut [u8]) -> bool {
         self.memory.update(before)
     }
 

@@ -86,7 +86,7 @@ impl SharedMemory {
         self.words().iter().flat_map(|word| word.load(Ordering::Acquire).to_ne_bytes()).collect()
     }
 
-    pub(crate) fn update(&self, before: &mut Vec<u8>) -> bool {
+    pub(crate) fn update(&self, before: &mut [u8]) -> bool {
         let mut changed = false;
         for (word, before) in self.words().iter().zip(before.chunks_exact_mut(size_of::<u64>())) {
             let now = word.load(Ordering::Relaxed).to_ne_bytes();

@@ -64,10 +64,7 @@ fn rules_and_hits_of_every_kind_stay() {
     let rules = rules();
     let names: Vec<_> = rules
         .iter()
-        .filter_map(|rule| match &rule.matches {
-            Match::Qname(name, _) => Some(name.clone()),
-            _ => None,
-        })
+        .filter_map(|rule| if let Match::Qname(name, _) = &rule.matches { Some(name.clone()) } else { None })
         .collect();
     let ask = |filter: &BpfFilter| {
         filter.attach(wire.server()).unwrap();
@@ -147,8 +144,8 @@ fn pins_are_for_this_user_alone() {
 /// The end is in the map, so it takes no process to keep it.
 #[test]
 fn what_ends_ends_on_time_while_nobody_lives() {
-    require_kernel!();
     const LIFE: Duration = Duration::from_millis(400);
+    require_kernel!();
     let pins = PinDir::new();
     let wire = Wire::ipv4();
     let (client, bystander) = (wire.client(CLIENT), wire.client(BYSTANDER));
@@ -165,7 +162,7 @@ fn what_ends_ends_on_time_while_nobody_lives() {
     let left = second.rule(&Match::address(CLIENT)).unwrap().rule.expires_in.unwrap();
     assert!(left <= LIFE.saturating_sub(start.elapsed()) + Duration::from_millis(5));
     drop(second);
-    while start.elapsed() < LIFE - Duration::from_millis(50) {
+    while start.elapsed() < LIFE.saturating_sub(Duration::from_millis(50)) {
         wire.assert_drops(&client, &query);
     }
     while start.elapsed() < LIFE + Duration::from_millis(10) {
@@ -266,8 +263,8 @@ fn without_pins_one_begins_anew() {
 /// The policy of the pins is that of the filter that was built last.
 #[test]
 fn what_happens_to_malformed_messages_can_be_changed() {
-    require_kernel!();
     use ebpf_filter::Malformed::{Drop, Pass};
+    require_kernel!();
     let pins = PinDir::new();
     let wire = Wire::ipv4();
     let client = wire.client(CLIENT);
