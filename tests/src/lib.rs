@@ -15,7 +15,6 @@
 //! | [`world`] | the same test body against the kernel and against user space |
 //! | [`model`] | what a filter must do, stated plainly, and packets and changes to try it with |
 //! | [`child`] | a test body in a process with fewer capabilities, or in one that is killed |
-//! | [`bpffs`] | a directory for pins |
 //! | [`shared_maps`] | a program in C that reads and writes the pinned maps of an `ExternalFilter` |
 //! | [`pins`] | directories for pins, and what is in them |
 //! | [`programs`] | which programs the kernel holds |
@@ -25,7 +24,6 @@
 
 #![allow(clippy::missing_panics_doc, reason = "a panic is how a test fails")]
 
-pub mod bpffs;
 pub mod child;
 pub mod dns;
 pub mod dnsdist;

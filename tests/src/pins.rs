@@ -2,10 +2,13 @@
 
 use std::{
     fs::{self, File},
+    io,
     path::{Path, PathBuf},
     process::Command,
     sync::atomic::{AtomicU32, Ordering},
 };
+
+use ebpf_filter::{BpfFilter, BpfFilterBuilder, ExternalFilter, ExternalMaps};
 
 const BPFFS: &str = "/sys/fs/bpf";
 /// `BPF_FS_MAGIC` in `linux/magic.h`.
@@ -18,7 +21,6 @@ pub struct PinDir(PathBuf);
 impl PinDir {
     /// Mounts a BPF file system if there is none.
     #[track_caller]
-    #[allow(clippy::new_without_default, reason = "it does something")]
     pub fn new() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         mount();
@@ -36,10 +38,30 @@ impl PinDir {
         self.0.join(name)
     }
 
-    /// The names of all pins.
+    /// Maps for programs of others, with their usual names.
+    pub fn maps(&self) -> ExternalMaps {
+        ExternalMaps::in_directory(&self.0)
+    }
+
+    /// A filter with these maps.
+    #[track_caller]
+    pub fn external(&self) -> ExternalFilter {
+        self.external_with(BpfFilter::builder())
+    }
+
+    /// A filter with these maps, in these sizes.
+    #[track_caller]
+    pub fn external_with(&self, sizes: BpfFilterBuilder) -> ExternalFilter {
+        sizes.external(self.maps()).build().expect("the kernel can")
+    }
+
+    /// The names of all pins; none if there is no directory.
     #[track_caller]
     pub fn pins(&self) -> Vec<String> {
-        let entries = fs::read_dir(&self.0).expect("it was created");
+        let entries = match fs::read_dir(&self.0) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Vec::new(),
+            entries => entries.expect("it can be read"),
+        };
         let mut names: Vec<_> = entries
             .map(|entry| entry.expect("an entry").file_name().into_string().expect("a name"))
             .collect();
@@ -56,6 +78,12 @@ impl PinDir {
             .filter(|entry| entry.file_name().to_string_lossy().starts_with(&name))
             .map(|entry| entry.path())
             .collect()
+    }
+}
+
+impl Default for PinDir {
+    fn default() -> Self {
+        Self::new()
     }
 }
 

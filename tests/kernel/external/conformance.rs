@@ -9,21 +9,20 @@ use std::{
 
 use aya::maps::{HashMap, Map, MapData};
 use ebpf_filter::{Action, BpfFilter, ExternalFilter, Match, Qtypes, Rule};
-use ebpf_filter_tests::{bpffs::Pins, dnsdist::Dnsdist, privilege, require_kernel, shared_maps};
+use ebpf_filter_tests::{dnsdist::Dnsdist, pins::PinDir, privilege, require_kernel, shared_maps};
 
 use crate::{address, every_kind, name, qname, range};
 
 #[test]
 fn a_c_program_sees_what_is_set_here() {
     require_kernel!(BPF | SYS_ADMIN);
-    let pins = Pins::new();
-    let filter = pins.filter();
+    let pins = PinDir::new();
+    let filter = pins.external();
     filter.insert_many(every_kind()).unwrap();
     filter.insert(Rule::new(qname("types.example", Qtypes::Only(28)), Action::Pass)).unwrap();
     filter.insert(Rule::drop(qname(".", Qtypes::Only(2)))).unwrap();
     filter.insert(Rule::new(range("0.0.0.0/0"), Action::Truncate)).unwrap();
-    let sees =
-        |map, expected: &[&str]| assert_eq!(shared_maps::list(&pins.path(map), map), expected, "{map}");
+    let sees = |map, expected: &[&str]| assert_eq!(shared_maps::list(&pins.pin(map), map), expected, "{map}");
     sees("addr-v4", &["192.0.2.1 0 1"]);
     sees("addr-v6", &["2001:db8::1 0 2"]);
     sees("cidr4", &["0.0.0.0/0 0 2", "198.51.100.0/24 0 0"]);
@@ -35,13 +34,13 @@ fn a_c_program_sees_what_is_set_here() {
 #[test]
 fn what_a_c_program_sets_is_seen_here() {
     require_kernel!(BPF | SYS_ADMIN);
-    let pins = Pins::new();
-    fs::create_dir(pins.directory()).unwrap();
+    let pins = PinDir::new();
+    fs::create_dir(pins.path()).unwrap();
     for map in ["addr-v4", "addr-v6", "qnames", "cidr4", "cidr6"] {
-        shared_maps::create(&pins.path(map), map, 1024);
+        shared_maps::create(&pins.pin(map), map, 1024);
     }
-    let filter = pins.filter();
-    let set = |map, entry, hits, action| shared_maps::set(&pins.path(map), map, entry, hits, action);
+    let filter = pins.external();
+    let set = |map, entry, hits, action| shared_maps::set(&pins.pin(map), map, entry, hits, action);
     set("addr-v4", "192.0.2.1", 1, 1);
     set("addr-v6", "2001:db8::1", 2, 2);
     set("cidr4", "198.51.100.0/24", u64::MAX, 0);
@@ -64,16 +63,16 @@ fn what_a_c_program_sets_is_seen_here() {
 #[test]
 fn odd_entries_of_others_are_left_alone() {
     require_kernel!(BPF | SYS_ADMIN);
-    let pins = Pins::new();
-    let filter = pins.filter();
-    shared_maps::set(&pins.path("addr-v4"), "addr-v4", "192.0.2.1", 7, 3);
+    let pins = PinDir::new();
+    let filter = pins.external();
+    shared_maps::set(&pins.pin("addr-v4"), "addr-v4", "192.0.2.1", 7, 3);
     assert_eq!(filter.stats().unwrap().rules, []);
     assert_eq!(filter.rule(&address("192.0.2.1")).unwrap(), None);
     assert!(filter.block([192, 0, 2, 1]).is_err());
     assert!(filter.replace(Rule::drop(address("192.0.2.1"))).unwrap());
-    assert_eq!(shared_maps::list(&pins.path("addr-v4"), "addr-v4"), ["192.0.2.1 7 1"]);
+    assert_eq!(shared_maps::list(&pins.pin("addr-v4"), "addr-v4"), ["192.0.2.1 7 1"]);
 
-    let mut names = raw::<258>(&pins.path("qnames"));
+    let mut names = raw::<258>(&pins.pin("qnames"));
     let mut odd = [0; 258];
     odd[..6].copy_from_slice(b"\x04EVIL\0");
     names.insert(odd, [0; 16], 0).unwrap();
@@ -109,8 +108,8 @@ fn bytes<const K: usize>(pin: &Path) -> ([u8; K], [u8; 16]) {
 #[test]
 fn every_byte_is_where_it_should_be() {
     require_kernel!(BPF | SYS_ADMIN);
-    let pins = Pins::new();
-    let filter = pins.filter();
+    let pins = PinDir::new();
+    let filter = pins.external();
     filter.insert_many(every_kind()).unwrap();
     let value = |action| {
         let mut value = [0; 16];
@@ -118,31 +117,31 @@ fn every_byte_is_where_it_should_be() {
         value
     };
     let number = u32::to_ne_bytes;
-    assert_eq!(bytes(&pins.path("addr-v4")), (number(0xc000_0201), value(1)));
+    assert_eq!(bytes(&pins.pin("addr-v4")), (number(0xc000_0201), value(1)));
     let v6 = [0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
-    assert_eq!(bytes(&pins.path("addr-v6")), (v6, value(2)));
+    assert_eq!(bytes(&pins.pin("addr-v6")), (v6, value(2)));
     let cidr4: [u8; 8] = [&number(24)[..], &[198, 51, 100, 0]].concat().try_into().unwrap();
-    assert_eq!(bytes(&pins.path("cidr4")), (cidr4, value(0)));
+    assert_eq!(bytes(&pins.pin("cidr4")), (cidr4, value(0)));
     let net6 = [0x20, 1, 0xd, 0xb8, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
     let cidr6: [u8; 20] = [&number(48)[..], &net6].concat().try_into().unwrap();
-    assert_eq!(bytes(&pins.path("cidr6")), (cidr6, value(1)));
+    assert_eq!(bytes(&pins.pin("cidr6")), (cidr6, value(1)));
     let mut key = [0; 258];
     key[..14].copy_from_slice(b"\x04evil\x07example\0");
     key[256..].copy_from_slice(&255_u16.to_ne_bytes());
-    assert_eq!(bytes(&pins.path("qnames")), (key, value(2)));
+    assert_eq!(bytes(&pins.pin("qnames")), (key, value(2)));
 }
 
 /// The longest name fills all bytes but the padding.
 #[test]
 fn the_longest_name_fits() {
     require_kernel!(BPF | SYS_ADMIN);
-    let pins = Pins::new();
-    let filter = pins.filter();
+    let pins = PinDir::new();
+    let filter = pins.external();
     let label = |len| "a".repeat(len);
     let longest = name(&format!("{}.{}.{}.{}", label(63), label(63), label(63), label(61)));
     assert_eq!(longest.as_wire().len(), 255);
     filter.block_qname(&longest, Qtypes::Only(0xffff)).unwrap();
-    let (key, _) = bytes::<258>(&pins.path("qnames"));
+    let (key, _) = bytes::<258>(&pins.pin("qnames"));
     assert_eq!((&key[..255], key[255], &key[256..]), (longest.as_wire(), 0, &[0xff; 2][..]));
     assert_eq!(filter.stats().unwrap().rules[0].rule.matches, Match::qname(longest, Qtypes::Only(0xffff)));
 }
@@ -150,24 +149,24 @@ fn the_longest_name_fits() {
 #[test]
 fn every_type_is_the_number_that_was_chosen() {
     require_kernel!(BPF | SYS_ADMIN);
-    let pins = Pins::new();
+    let pins = PinDir::new();
     let filter = BpfFilter::builder().external(pins.maps()).every_qtype(65535).build().unwrap();
     filter.block_qname(&name("all.example"), Qtypes::All).unwrap();
     filter.block_qname(&name("any.example"), Qtypes::Only(255)).unwrap();
     assert!(filter.block_qname(&name("last.example"), Qtypes::Only(65535)).is_err());
     let expected = ["all.example./65535 0 1", "any.example./255 0 1"];
-    assert_eq!(shared_maps::list(&pins.path("qnames"), "qnames"), expected);
+    assert_eq!(shared_maps::list(&pins.pin("qnames"), "qnames"), expected);
     assert_eq!(filter.stats().unwrap().to_string(), "all.example. 255: 0\nany.example. ANY: 0\n");
     // The pins do not say which number it is: whoever says another one reads it otherwise.
     drop(filter);
-    assert_eq!(pins.filter().stats().unwrap().to_string(), "all.example. 65535: 0\nany.example. 255: 0\n");
+    assert_eq!(pins.external().stats().unwrap().to_string(), "all.example. 65535: 0\nany.example. 255: 0\n");
 }
 
 /// What dnsdist prints and does at these pins. It starts, does this, and is killed.
-fn dnsdist(pins: &Pins, commands: &str) -> String {
+fn dnsdist(pins: &PinDir, commands: &str) -> String {
     let directory = tempfile::tempdir().unwrap();
     let (written, done) = (directory.path().join("written"), directory.path().join("done"));
-    let [v4, v6, qnames] = ["addr-v4", "addr-v6", "qnames"].map(|map| pins.path(map).display().to_string());
+    let [v4, v6, qnames] = ["addr-v4", "addr-v6", "qnames"].map(|map| pins.pin(map).display().to_string());
     let port = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let config = format!(
         "setLocal('127.0.0.1:{port}')\n\
@@ -206,10 +205,10 @@ fn dnsdist_sees_and_sets_the_same_entries() {
     if !Dnsdist::is_installed() {
         return privilege::skip("dnsdist is not installed (Debian: dnsdist)");
     }
-    let pins = Pins::new();
-    let filter = pins.filter();
+    let pins = PinDir::new();
+    let filter = pins.external();
     filter.insert_many(every_kind()).unwrap();
-    shared_maps::set(&pins.path("addr-v4"), "addr-v4", "192.0.2.200", 42, 1);
+    shared_maps::set(&pins.pin("addr-v4"), "addr-v4", "192.0.2.200", 42, 1);
     let printed = dnsdist(
         &pins,
         "bpf:block(newCA('203.0.113.1'))\n\
@@ -253,10 +252,10 @@ fn pins_of_dnsdist_are_opened() {
     if !Dnsdist::is_installed() {
         return privilege::skip("dnsdist is not installed (Debian: dnsdist)");
     }
-    let pins = Pins::new();
-    fs::create_dir(pins.directory()).unwrap();
+    let pins = PinDir::new();
+    fs::create_dir(pins.path()).unwrap();
     dnsdist(&pins, "bpf:block(newCA('203.0.113.1'))");
-    let filter = pins.filter();
+    let filter = pins.external();
     assert_eq!(actions(&filter), ["203.0.113.1 Drop 0"]);
     filter.block([203, 0, 113, 9]).unwrap();
     let printed = dnsdist(&pins, "");

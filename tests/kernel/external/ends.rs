@@ -6,21 +6,21 @@ use std::{
 };
 
 use ebpf_filter::{Action, BpfFilter, ExternalMaps, Match, Qtypes, Rule};
-use ebpf_filter_tests::{bpffs::Pins, child, require_kernel, shared_maps};
+use ebpf_filter_tests::{child, pins::PinDir, require_kernel, shared_maps};
 
 use crate::{address, every_kind, qname, range};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-fn lines(pins: &Pins, map: &str) -> Vec<String> {
-    shared_maps::list(&pins.path(map), map)
+fn lines(pins: &PinDir, map: &str) -> Vec<String> {
+    shared_maps::list(&pins.pin(map), map)
 }
 
 /// Waits until the entry is gone from the map itself, and says how long that took.
 #[track_caller]
-fn wait_until_gone(pins: &Pins, of: &Match) -> Duration {
+fn wait_until_gone(pins: &PinDir, of: &Match) -> Duration {
     // This one knows of no ends, as they are elsewhere: it says what is in the maps.
-    let maps = ExternalMaps { ends: Some(pins.path("others-ends")), ..pins.maps() };
+    let maps = ExternalMaps { ends: Some(pins.pin("others-ends")), ..pins.maps() };
     let other = BpfFilter::builder().external(maps).build().unwrap();
     let start = Instant::now();
     while other.rule(of).unwrap().is_some() {
@@ -34,8 +34,8 @@ fn wait_until_gone(pins: &Pins, of: &Match) -> Duration {
 #[test]
 fn entries_are_removed_within_milliseconds() {
     require_kernel!(BPF | SYS_ADMIN);
-    let pins = Pins::new();
-    let filter = pins.filter();
+    let pins = PinDir::new();
+    let filter = pins.external();
     let time = Duration::from_millis(300);
     // A machine that is busy with other tests may be late.
     let late = |of: &Match| {
@@ -53,8 +53,8 @@ fn entries_are_removed_within_milliseconds() {
 #[test]
 fn what_has_not_ended_says_when_it_does() {
     require_kernel!(BPF | SYS_ADMIN);
-    let pins = Pins::new();
-    let filter = pins.filter();
+    let pins = PinDir::new();
+    let filter = pins.external();
     for rule in every_kind() {
         filter.insert(rule.clone().expires_in(HOUR)).unwrap();
         let left = filter.rule(&rule.matches).unwrap().unwrap().rule.expires_in.unwrap();
@@ -69,7 +69,7 @@ fn what_has_not_ended_says_when_it_does() {
     assert_eq!(filter.rule(&address("192.0.2.1")).unwrap().unwrap().rule.expires_in, None);
     filter.clear().unwrap();
     drop(filter);
-    let filter = pins.filter();
+    let filter = pins.external();
     filter.insert_many(every_kind()).unwrap();
     assert!(filter.stats().unwrap().rules.iter().all(|found| found.rule.expires_in.is_none()));
 }
@@ -77,8 +77,8 @@ fn what_has_not_ended_says_when_it_does() {
 #[test]
 fn what_ends_is_known_to_the_next_filter() {
     require_kernel!(BPF | SYS_ADMIN);
-    let pins = Pins::new();
-    let filter = pins.filter();
+    let pins = PinDir::new();
+    let filter = pins.external();
     for rule in every_kind() {
         filter.insert(rule.expires_in(Duration::from_millis(400))).unwrap();
     }
@@ -89,7 +89,7 @@ fn what_ends_is_known_to_the_next_filter() {
     thread::sleep(Duration::from_millis(500));
     // Nobody was there to remove anything.
     assert_eq!(lines(&pins, "addr-v4").len(), 4);
-    let filter = pins.filter();
+    let filter = pins.external();
     assert_eq!(lines(&pins, "addr-v4"), ["192.0.2.2 0 1", "192.0.2.3 0 1", "192.0.2.4 0 1"]);
     for map in ["addr-v6", "qnames", "cidr4", "cidr6"] {
         assert_eq!(lines(&pins, map), [""; 0], "{map}");
@@ -103,8 +103,8 @@ fn what_ends_is_known_to_the_next_filter() {
 #[test]
 fn what_ends_does_so_after_a_crash() {
     require_kernel!(BPF | SYS_ADMIN);
-    let pins = Pins::new();
-    child::kill_when_ready("ends::what_ends_does_so_after_a_crash", pins.directory(), |directory| {
+    let pins = PinDir::new();
+    child::kill_when_ready("ends::what_ends_does_so_after_a_crash", pins.path(), |directory| {
         let maps = ExternalMaps::in_directory(directory);
         let filter = BpfFilter::builder().external(maps).build().unwrap();
         filter.block([192, 0, 2, 2]).unwrap();
@@ -118,7 +118,7 @@ fn what_ends_does_so_after_a_crash() {
     assert_eq!(lines(&pins, "addr-v4"), ["192.0.2.1 0 1", "192.0.2.2 0 1", "192.0.2.3 0 1"]);
     assert_eq!(lines(&pins, "cidr6"), ["2001:db8:1::/48 0 1"]);
     thread::sleep(Duration::from_millis(700));
-    let filter = pins.filter();
+    let filter = pins.external();
     assert_eq!(lines(&pins, "addr-v4"), ["192.0.2.2 0 1", "192.0.2.3 0 1"]);
     for map in ["addr-v6", "qnames", "cidr4", "cidr6"] {
         assert_eq!(lines(&pins, map), [""; 0], "{map}");
@@ -132,9 +132,9 @@ fn what_ends_does_so_after_a_crash() {
 #[test]
 fn entries_of_others_are_spared() {
     require_kernel!(BPF | SYS_ADMIN);
-    let pins = Pins::new();
-    let filter = pins.filter();
-    let pin = pins.path("addr-v4");
+    let pins = PinDir::new();
+    let filter = pins.external();
+    let pin = pins.pin("addr-v4");
     let time = Duration::from_millis(300);
     // Another action.
     filter.insert(Rule::drop(address("192.0.2.1")).expires_in(time)).unwrap();
@@ -167,13 +167,13 @@ fn entries_of_others_are_spared() {
 #[test]
 fn ends_of_what_is_gone_are_forgotten_at_the_start() {
     require_kernel!(BPF | SYS_ADMIN);
-    let pins = Pins::new();
-    let filter = pins.filter();
-    let pin = pins.path("addr-v4");
+    let pins = PinDir::new();
+    let filter = pins.external();
+    let pin = pins.pin("addr-v4");
     filter.insert(Rule::drop(address("192.0.2.1")).expires_in(Duration::from_millis(300))).unwrap();
     drop(filter);
     shared_maps::delete(&pin, "addr-v4", "192.0.2.1");
-    let filter = pins.filter();
+    let filter = pins.external();
     shared_maps::set(&pin, "addr-v4", "192.0.2.1", 0, 1);
     thread::sleep(Duration::from_millis(400));
     assert_eq!(lines(&pins, "addr-v4"), ["192.0.2.1 0 1"]);
@@ -184,8 +184,8 @@ fn ends_of_what_is_gone_are_forgotten_at_the_start() {
 #[test]
 fn ends_come_and_go() {
     require_kernel!(BPF | SYS_ADMIN);
-    let pins = Pins::new();
-    let filter = pins.filter_with(
+    let pins = PinDir::new();
+    let filter = pins.external_with(
         BpfFilter::builder().ipv4_max(50).qnames_max(50).ipv6_max(0).ranges4_max(50).ranges6_max(0),
     );
     for round in 0..20 {
@@ -201,10 +201,10 @@ fn ends_come_and_go() {
             // Others clear the maps, and nobody is told.
             for map in ["addr-v4", "qnames", "cidr4"] {
                 for line in lines(&pins, map) {
-                    shared_maps::delete(&pins.path(map), map, line.split(' ').next().unwrap());
+                    shared_maps::delete(&pins.pin(map), map, line.split(' ').next().unwrap());
                 }
             }
         }
     }
-    assert!(fs::exists(pins.path("ends")).unwrap());
+    assert!(fs::exists(pins.pin("ends")).unwrap());
 }

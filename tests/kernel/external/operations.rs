@@ -3,15 +3,15 @@
 use std::net::Ipv4Addr;
 
 use ebpf_filter::{Action, BpfFilter, ExternalMaps, Kind, Match, Qtypes, Rule, RuleError, Selection};
-use ebpf_filter_tests::{bpffs::Pins, require_kernel, shared_maps};
+use ebpf_filter_tests::{pins::PinDir, require_kernel, shared_maps};
 
 use crate::{address, every_kind, name, qname, range};
 
 #[test]
 fn rules_of_every_kind_come_and_go() {
     require_kernel!(BPF | SYS_ADMIN);
-    let pins = Pins::new();
-    let filter = pins.filter();
+    let pins = PinDir::new();
+    let filter = pins.external();
     for rule in every_kind() {
         assert_eq!(filter.rule(&rule.matches).unwrap(), None);
         filter.insert(rule.clone()).unwrap();
@@ -35,8 +35,8 @@ fn rules_of_every_kind_come_and_go() {
 #[test]
 fn short_forms() {
     require_kernel!(BPF | SYS_ADMIN);
-    let pins = Pins::new();
-    let filter = pins.filter();
+    let pins = PinDir::new();
+    let filter = pins.external();
     let (client, net, evil) = (
         Ipv4Addr::new(192, 0, 2, 1),
         "192.0.2.0/24".parse::<ebpf_filter::IpNet>().unwrap(),
@@ -56,12 +56,12 @@ fn short_forms() {
 #[test]
 fn mapped_addresses_are_ipv4() {
     require_kernel!(BPF | SYS_ADMIN);
-    let pins = Pins::new();
-    let filter = pins.filter();
+    let pins = PinDir::new();
+    let filter = pins.external();
     filter.insert(Rule::drop(Match::Ipv6("::ffff:192.0.2.1".parse().unwrap()))).unwrap();
     filter.insert(Rule::drop(Match::Range6("::ffff:192.0.2.0/120".parse().unwrap()))).unwrap();
-    assert_eq!(shared_maps::list(&pins.path("addr-v4"), "addr-v4"), ["192.0.2.1 0 1"]);
-    assert_eq!(shared_maps::list(&pins.path("cidr4"), "cidr4"), ["192.0.2.0/24 0 1"]);
+    assert_eq!(shared_maps::list(&pins.pin("addr-v4"), "addr-v4"), ["192.0.2.1 0 1"]);
+    assert_eq!(shared_maps::list(&pins.pin("cidr4"), "cidr4"), ["192.0.2.0/24 0 1"]);
     filter.remove(&Match::Ipv6("::ffff:192.0.2.1".parse().unwrap())).unwrap();
     assert!(filter.rule(&Match::Range6("::ffff:192.0.2.9/120".parse().unwrap())).unwrap().is_some());
 }
@@ -69,8 +69,8 @@ fn mapped_addresses_are_ipv4() {
 #[test]
 fn what_the_format_has_not_is_refused() {
     require_kernel!(BPF | SYS_ADMIN);
-    let pins = Pins::new();
-    let filter = pins.filter();
+    let pins = PinDir::new();
+    let filter = pins.external();
     for action in [Action::Count, Action::Slip(2), Action::Refused, Action::NxDomain] {
         let rule = Rule::new(address("192.0.2.1"), action);
         for error in [filter.insert(rule.clone()).unwrap_err(), filter.replace(rule).unwrap_err()] {
@@ -92,10 +92,10 @@ fn what_the_format_has_not_is_refused() {
 #[test]
 fn kinds_without_a_map_are_refused() {
     require_kernel!(BPF | SYS_ADMIN);
-    let pins = Pins::new();
+    let pins = PinDir::new();
     let maps = ExternalMaps {
-        qnames: Some(pins.path("qnames")),
-        addr_v4: Some(pins.path("addr-v4")),
+        qnames: Some(pins.pin("qnames")),
+        addr_v4: Some(pins.pin("addr-v4")),
         ..Default::default()
     };
     let filter = BpfFilter::builder().ipv4_max(0).external(maps).build().unwrap();
@@ -111,15 +111,15 @@ fn kinds_without_a_map_are_refused() {
         }
     }
     // Without a path of its own, the map of ends is beside the first one.
-    assert_eq!(pins.names(), ["qnames", "qnames-ends"]);
+    assert_eq!(pins.pins(), ["qnames", "qnames-ends"]);
 }
 
 #[test]
 fn full_maps_refuse_one_more_and_say_which() {
     require_kernel!(BPF | SYS_ADMIN);
-    let pins = Pins::new();
+    let pins = PinDir::new();
     let small = BpfFilter::builder().ipv4_max(2).ipv6_max(2).ranges4_max(2).ranges6_max(2).qnames_max(2);
-    let filter = pins.filter_with(small);
+    let filter = pins.external_with(small);
     let of = |number: u16| {
         [
             address(&format!("192.0.2.{number}")),
@@ -153,9 +153,9 @@ fn full_maps_refuse_one_more_and_say_which() {
 #[test]
 fn others_take_room_and_give_it_back() {
     require_kernel!(BPF | SYS_ADMIN);
-    let pins = Pins::new();
-    let filter = pins.filter_with(BpfFilter::builder().ipv4_max(2));
-    let pin = pins.path("addr-v4");
+    let pins = PinDir::new();
+    let filter = pins.external_with(BpfFilter::builder().ipv4_max(2));
+    let pin = pins.pin("addr-v4");
     shared_maps::set(&pin, "addr-v4", "198.51.100.1", 0, 1);
     shared_maps::set(&pin, "addr-v4", "198.51.100.2", 0, 1);
     assert_eq!(filter.count(Kind::Ipv4).unwrap(), 2);
@@ -169,8 +169,8 @@ fn others_take_room_and_give_it_back() {
 #[test]
 fn many_are_added_or_none() {
     require_kernel!(BPF | SYS_ADMIN);
-    let pins = Pins::new();
-    let filter = pins.filter_with(BpfFilter::builder().ipv4_max(5000));
+    let pins = PinDir::new();
+    let filter = pins.external_with(BpfFilter::builder().ipv4_max(5000));
     let rule = |host: u32| Rule::drop(Match::address(Ipv4Addr::from_bits(host)));
     // The address 0.0.0.0, whose key is all zeros, included.
     filter.insert_many((0..3000).map(rule)).unwrap();
@@ -190,42 +190,42 @@ fn many_are_added_or_none() {
 #[test]
 fn replace_keeps_hits() {
     require_kernel!(BPF | SYS_ADMIN);
-    let pins = Pins::new();
-    let filter = pins.filter();
+    let pins = PinDir::new();
+    let filter = pins.external();
     let client = address("192.0.2.1");
     assert!(!filter.replace(Rule::drop(client.clone())).unwrap());
-    shared_maps::set(&pins.path("addr-v4"), "addr-v4", "192.0.2.1", 42, 1);
+    shared_maps::set(&pins.pin("addr-v4"), "addr-v4", "192.0.2.1", 42, 1);
     assert!(filter.replace(Rule::new(client.clone(), Action::Truncate)).unwrap());
     let found = filter.rule(&client).unwrap().unwrap();
     assert_eq!((found.rule.action, found.hits), (Action::Truncate, 42));
     filter.reset_hits().unwrap();
-    assert_eq!(shared_maps::list(&pins.path("addr-v4"), "addr-v4"), ["192.0.2.1 0 2"]);
+    assert_eq!(shared_maps::list(&pins.pin("addr-v4"), "addr-v4"), ["192.0.2.1 0 2"]);
 }
 
 #[test]
 fn everything_goes_at_once() {
     require_kernel!(BPF | SYS_ADMIN);
-    let pins = Pins::new();
-    let filter = pins.filter();
+    let pins = PinDir::new();
+    let filter = pins.external();
     filter.insert_many(every_kind()).unwrap();
     // Also what no rule can be made of.
-    shared_maps::set(&pins.path("addr-v4"), "addr-v4", "192.0.2.9", 1, 77);
+    shared_maps::set(&pins.pin("addr-v4"), "addr-v4", "192.0.2.9", 1, 77);
     assert_eq!(filter.stats().unwrap().rules.len(), 5);
     assert_eq!(filter.count(Kind::Ipv4).unwrap(), 2);
     filter.clear().unwrap();
     for map in ["addr-v4", "addr-v6", "qnames", "cidr4", "cidr6"] {
-        assert_eq!(shared_maps::list(&pins.path(map), map), [""; 0], "{map}");
+        assert_eq!(shared_maps::list(&pins.pin(map), map), [""; 0], "{map}");
     }
 }
 
 #[test]
 fn statistics_can_be_chosen() {
     require_kernel!(BPF | SYS_ADMIN);
-    let pins = Pins::new();
-    let filter = pins.filter();
+    let pins = PinDir::new();
+    let filter = pins.external();
     filter.insert_many(every_kind()).unwrap();
     for (host, hits) in [(1, 5), (2, 7), (3, 6)] {
-        shared_maps::set(&pins.path("addr-v4"), "addr-v4", &format!("192.0.2.{host}"), hits, 1);
+        shared_maps::set(&pins.pin("addr-v4"), "addr-v4", &format!("192.0.2.{host}"), hits, 1);
     }
     let busiest = Selection::all().kinds([Kind::Ipv4, Kind::Qname]).min_hits(6).by_hits();
     assert_eq!(filter.stats_of(&busiest).unwrap().to_string(), "192.0.2.2: 7\n192.0.2.3: 6\n");
@@ -238,9 +238,9 @@ fn statistics_can_be_chosen() {
 #[test]
 fn what_was_left_is_reconciled_with_the_configuration() {
     require_kernel!(BPF | SYS_ADMIN);
-    let pins = Pins::new();
-    let filter = pins.filter();
-    let pin = pins.path("addr-v4");
+    let pins = PinDir::new();
+    let filter = pins.external();
+    let pin = pins.pin("addr-v4");
     for host in 1..=4 {
         shared_maps::set(&pin, "addr-v4", &format!("192.0.2.{host}"), host, 1);
     }
@@ -259,7 +259,7 @@ fn what_was_left_is_reconciled_with_the_configuration() {
     assert_eq!((done.added, done.changed, done.removed), (2, 2, 3));
     let expected = ["192.0.2.1 1 1", "192.0.2.100 0 1", "192.0.2.101 0 1", "192.0.2.2 2 0", "192.0.2.5 0 1"];
     assert_eq!(shared_maps::list(&pin, "addr-v4"), expected);
-    assert_eq!(shared_maps::list(&pins.path("cidr4"), "cidr4"), [""; 0]);
+    assert_eq!(shared_maps::list(&pins.pin("cidr4"), "cidr4"), [""; 0]);
     let ends = |text| filter.rule(&address(text)).unwrap().unwrap().rule.expires_in.is_some();
     assert!(ends("192.0.2.100") && !ends("192.0.2.101"));
 

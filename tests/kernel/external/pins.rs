@@ -13,7 +13,7 @@ use std::{
 
 use aya::maps::{HashMap, MapData};
 use ebpf_filter::{BpfFilter, BpfFilterBuilder, ExternalError, ExternalMaps, PinError, Rule, Unavailable};
-use ebpf_filter_tests::{bpffs::Pins, child, require_kernel, shared_maps};
+use ebpf_filter_tests::{child, pins::PinDir, require_kernel, shared_maps};
 
 const MAPS: [&str; 5] = ["addr-v4", "addr-v6", "cidr4", "cidr6", "qnames"];
 
@@ -36,10 +36,10 @@ fn only_v4(path: impl Into<PathBuf>) -> ExternalMaps {
 #[test]
 fn pins_and_their_directories_are_for_this_user_alone() {
     require_kernel!(BPF | SYS_ADMIN);
-    let pins = Pins::new();
-    let maps = ExternalMaps::in_directory(pins.path("a/b"));
+    let pins = PinDir::new();
+    let maps = ExternalMaps::in_directory(pins.pin("a/b"));
     build(maps).unwrap();
-    let mode = |path: &str| fs::metadata(pins.path(path)).unwrap().permissions().mode() & 0o7777;
+    let mode = |path: &str| fs::metadata(pins.pin(path)).unwrap().permissions().mode() & 0o7777;
     assert_eq!([mode("."), mode("a"), mode("a/b")], [0o700; 3]);
     for map in MAPS.into_iter().chain(["ends"]) {
         assert_eq!(mode(&format!("a/b/{map}")), 0o600, "{map}");
@@ -49,9 +49,9 @@ fn pins_and_their_directories_are_for_this_user_alone() {
 #[test]
 fn rules_outlive_the_filter() {
     require_kernel!(BPF | SYS_ADMIN);
-    let pins = Pins::new();
-    pins.filter().insert_many(crate::every_kind()).unwrap();
-    let rules = pins.filter().stats().unwrap().rules;
+    let pins = PinDir::new();
+    pins.external().insert_many(crate::every_kind()).unwrap();
+    let rules = pins.external().stats().unwrap().rules;
     assert!(rules.into_iter().map(|found| found.rule).eq(crate::every_kind()));
 }
 
@@ -67,10 +67,10 @@ fn other_maps_are_refused() {
         ("map_flags", ["hash", "4", "16", "1024", "1"], "0", "1"),
     ];
     for (wrong, [kind, key, value, entries, flags], expected, found) in create {
-        let pins = Pins::new();
-        fs::create_dir(pins.directory()).unwrap();
+        let pins = PinDir::new();
+        fs::create_dir(pins.path()).unwrap();
         // The others come before and after it, and are not there.
-        let pin = pins.path("addr-v4");
+        let pin = pins.pin("addr-v4");
         let created = Command::new("bpftool")
             .args(["map", "create"])
             .arg(&pin)
@@ -93,7 +93,7 @@ fn other_maps_are_refused() {
         for part in [pin.to_str().unwrap(), wrong, expected, found] {
             assert!(text.contains(part), "{part} in {text}");
         }
-        assert_eq!(pins.names(), ["addr-v4"]);
+        assert_eq!(pins.pins(), ["addr-v4"]);
         let after = fs::metadata(&pin).unwrap();
         assert_eq!((before.ino(), before.mode()), (after.ino(), after.mode()));
     }
@@ -104,30 +104,30 @@ fn other_maps_are_refused() {
 fn nothing_is_created_beside_a_pin_that_is_wrong() {
     require_kernel!(BPF | SYS_ADMIN);
     for wrong in MAPS {
-        let pins = Pins::new();
-        fs::create_dir(pins.directory()).unwrap();
-        shared_maps::create(&pins.path(wrong), wrong, 7);
+        let pins = PinDir::new();
+        fs::create_dir(pins.path()).unwrap();
+        shared_maps::create(&pins.pin(wrong), wrong, 7);
         let error = build(pins.maps()).unwrap_err();
         assert!(matches!(error, PinError::Mismatch { property: "max_entries", .. }), "{error}");
-        assert_eq!(pins.names(), [wrong]);
-        assert_eq!(shared_maps::list(&pins.path(wrong), wrong), [""; 0]);
+        assert_eq!(pins.pins(), [wrong]);
+        assert_eq!(shared_maps::list(&pins.pin(wrong), wrong), [""; 0]);
     }
-    let pins = Pins::new();
+    let pins = PinDir::new();
     let maps = ExternalMaps { qnames: Some("/tmp/qnames".into()), ..pins.maps() };
     assert!(matches!(build(maps), Err(PinError::NotOnBpffs { .. })));
-    assert!(!pins.directory().exists());
+    assert!(!pins.path().exists());
 }
 
 /// The map of ends is checked like the others.
 #[test]
 fn ends_are_checked_too() {
     require_kernel!(BPF | SYS_ADMIN);
-    let pins = Pins::new();
-    pins.filter();
+    let pins = PinDir::new();
+    pins.external();
     let more = BpfFilter::builder().ipv4_max(1024).ranges4_max(0);
     let error = more.external(pins.maps()).build().unwrap_err();
     let ExternalError::Pin(PinError::Mismatch { path, property, .. }) = error else { panic!("{error}") };
-    assert_eq!((path, property), (pins.path("ends"), "max_entries"));
+    assert_eq!((path, property), (pins.pin("ends"), "max_entries"));
 }
 
 #[test]
@@ -153,9 +153,9 @@ fn only_a_bpf_file_system_takes_pins() {
 #[test]
 fn paths_that_no_pin_can_have_are_refused() {
     require_kernel!(BPF | SYS_ADMIN);
-    let pins = Pins::new();
-    pins.filter();
-    let directory = pins.directory().to_str().unwrap();
+    let pins = PinDir::new();
+    pins.external();
+    let directory = pins.path().to_str().unwrap();
     let odd = [
         "addr-v4",
         "",
@@ -171,25 +171,25 @@ fn paths_that_no_pin_can_have_are_refused() {
         let error = build(only_v4(&path)).unwrap_err();
         assert!(matches!(&error, PinError::Path { path: named, .. } if *named == path), "{path:?}: {error}");
     }
-    assert_eq!(pins.names(), ["addr-v4", "addr-v6", "cidr4", "cidr6", "ends", "qnames"]);
+    assert_eq!(pins.pins(), ["addr-v4", "addr-v6", "cidr4", "cidr6", "ends", "qnames"]);
 }
 
 #[test]
 fn what_is_no_map_is_refused() {
     require_kernel!(BPF | SYS_ADMIN);
-    let pins = Pins::new();
-    fs::create_dir_all(pins.path("directory")).unwrap();
-    let error = build(only_v4(pins.path("directory"))).unwrap_err();
+    let pins = PinDir::new();
+    fs::create_dir_all(pins.pin("directory")).unwrap();
+    let error = build(only_v4(pins.pin("directory"))).unwrap_err();
     assert!(matches!(&error, PinError::NotAMap { found, .. } if found == "directory"), "{error}");
 
     let mut loaded = aya::Ebpf::load(ebpf_prog::object::SOCKET_FILTER).unwrap();
     let program = loaded.program_mut(ebpf_prog::layout::programs::ADDRESS_ONLY).unwrap();
     let program: &mut aya::programs::SocketFilter = program.try_into().unwrap();
     program.load().unwrap();
-    program.pin(pins.path("program")).unwrap();
-    let error = build(only_v4(pins.path("program"))).unwrap_err();
+    program.pin(pins.pin("program")).unwrap();
+    let error = build(only_v4(pins.pin("program"))).unwrap_err();
     assert!(matches!(&error, PinError::NotAMap { found, .. } if found == "bpf-prog"), "{error}");
-    assert_eq!(pins.names(), ["directory", "program"]);
+    assert_eq!(pins.pins(), ["directory", "program"]);
 }
 
 #[test]
@@ -198,44 +198,44 @@ fn pins_of_others_are_refused() {
     let foreign = |path: &Path| {
         chown(path, Some(NOBODY), None).unwrap();
     };
-    let refused = |pins: &Pins, expected: &Path| {
+    let refused = |pins: &PinDir, expected: &Path| {
         let error = build(pins.maps()).unwrap_err();
         assert!(error.to_string().contains("chown 0"), "{error}");
         let PinError::Owner { path, expected: 0, found: NOBODY } = error else { panic!("{error}") };
         assert_eq!(path, expected);
     };
-    let pins = Pins::new();
-    pins.filter();
-    foreign(&pins.path("qnames"));
-    refused(&pins, &pins.path("qnames"));
-    let pins = Pins::new();
-    fs::create_dir(pins.directory()).unwrap();
-    foreign(pins.directory());
-    refused(&pins, pins.directory());
-    assert_eq!(pins.names(), [""; 0]);
+    let pins = PinDir::new();
+    pins.external();
+    foreign(&pins.pin("qnames"));
+    refused(&pins, &pins.pin("qnames"));
+    let pins = PinDir::new();
+    fs::create_dir(pins.path()).unwrap();
+    foreign(pins.path());
+    refused(&pins, pins.path());
+    assert_eq!(pins.pins(), [""; 0]);
 }
 
 #[test]
 fn pins_that_everybody_may_write_to_are_refused() {
     require_kernel!(BPF | SYS_ADMIN);
     let open = |path: &Path| fs::set_permissions(path, fs::Permissions::from_mode(0o666)).unwrap();
-    let refused = |pins: &Pins, expected: &Path| {
+    let refused = |pins: &PinDir, expected: &Path| {
         let error = build(pins.maps()).unwrap_err();
         assert!(error.to_string().contains("chmod o-w"), "{error}");
         let PinError::Writable { path, found: 0o666 } = error else { panic!("{error}") };
         assert_eq!(path, expected);
     };
-    let pins = Pins::new();
-    pins.filter();
-    open(&pins.path("cidr4"));
-    refused(&pins, &pins.path("cidr4"));
-    let pins = Pins::new();
-    fs::create_dir(pins.directory()).unwrap();
-    open(pins.directory());
-    refused(&pins, pins.directory());
+    let pins = PinDir::new();
+    pins.external();
+    open(&pins.pin("cidr4"));
+    refused(&pins, &pins.pin("cidr4"));
+    let pins = PinDir::new();
+    fs::create_dir(pins.path()).unwrap();
+    open(pins.path());
+    refused(&pins, pins.path());
     // A group may be let in.
-    fs::set_permissions(pins.directory(), fs::Permissions::from_mode(0o770)).unwrap();
-    pins.filter();
+    fs::set_permissions(pins.path(), fs::Permissions::from_mode(0o770)).unwrap();
+    pins.external();
 }
 
 #[test]
@@ -252,12 +252,12 @@ fn no_map_is_no_filter() {
 #[test]
 fn a_map_that_is_too_large_leaves_no_pins() {
     require_kernel!(BPF | SYS_ADMIN);
-    let pins = Pins::new();
+    let pins = PinDir::new();
     let error = BpfFilter::builder().qnames_max(u32::MAX).external(pins.maps()).build().unwrap_err();
     let ExternalError::Pin(PinError::Unavailable { path, source, .. }) = error else { panic!("{error}") };
-    assert_eq!(path, pins.path("qnames"));
+    assert_eq!(path, pins.pin("qnames"));
     assert!(matches!(&*source, Unavailable::MapTooLarge { .. }), "{source}");
-    assert!(!pins.directory().exists());
+    assert!(!pins.path().exists());
 }
 
 /// Whoever is first pins the maps, and the others open those.
@@ -265,18 +265,18 @@ fn a_map_that_is_too_large_leaves_no_pins() {
 fn several_at_once_share_the_maps() {
     require_kernel!(BPF | SYS_ADMIN);
     for _ in 0..20 {
-        let pins = Pins::new();
+        let pins = PinDir::new();
         let barrier = Barrier::new(THREADS);
         thread::scope(|scope| {
             for host in 0..THREADS {
                 let (pins, barrier) = (&pins, &barrier);
                 scope.spawn(move || {
                     barrier.wait();
-                    pins.filter().block([192, 0, 2, u8::try_from(host).unwrap()]).unwrap();
+                    pins.external().block([192, 0, 2, u8::try_from(host).unwrap()]).unwrap();
                 });
             }
         });
-        let map = MapData::from_pin(pins.path("addr-v4")).unwrap();
+        let map = MapData::from_pin(pins.pin("addr-v4")).unwrap();
         let map: HashMap<_, [u8; 4], [u8; 16]> = aya::maps::Map::HashMap(map).try_into().unwrap();
         let keys: BTreeSet<_> = map.keys().map(Result::unwrap).collect();
         assert_eq!(keys.len(), THREADS);
@@ -287,13 +287,13 @@ fn several_at_once_share_the_maps() {
 #[test]
 fn without_capabilities_there_are_no_new_maps() {
     require_kernel!(BPF | SYS_ADMIN | SETPCAP);
-    let pins = Pins::new();
+    let pins = PinDir::new();
     if !child::is_child() {
-        pins.filter();
+        pins.external();
     }
     child::without_capabilities_and(
         "pins::without_capabilities_there_are_no_new_maps",
-        pins.directory(),
+        pins.path(),
         |directory| {
             let maps = ExternalMaps::in_directory(directory);
             let filter = BpfFilter::builder().external(maps.clone()).build().unwrap();
@@ -319,7 +319,7 @@ fn without_capabilities_there_are_no_new_maps() {
         },
     );
     if !child::is_child() {
-        assert_eq!(pins.names(), ["addr-v4", "addr-v6", "cidr4", "cidr6", "ends", "qnames"]);
+        assert_eq!(pins.pins(), ["addr-v4", "addr-v6", "cidr4", "cidr6", "ends", "qnames"]);
     }
 }
 
@@ -329,13 +329,13 @@ fn cap_bpf_alone_is_enough() {
     require_kernel!(BPF | SYS_ADMIN | SETPCAP);
     let options = ["--bounding-set", "-all,+bpf", "--inh-caps", "-all"];
     // A BPF file system must be mounted already.
-    let mounted = Pins::new();
+    let mounted = PinDir::new();
     child::under_setpriv("pins::cap_bpf_alone_is_enough", &options, || {
-        let pins = Pins::new();
-        let filter = pins.filter();
+        let pins = PinDir::new();
+        let filter = pins.external();
         filter.insert_many(crate::every_kind()).unwrap();
         assert_eq!(filter.stats().unwrap().rules.len(), 5);
-        pins.filter().clear().unwrap();
+        pins.external().clear().unwrap();
     });
     drop(mounted);
 }

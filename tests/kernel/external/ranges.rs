@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use ebpf_filter::{Action, BpfFilter, ExternalFilter, IpNet, Kind, Match, Rule, RuleError};
-use ebpf_filter_tests::{bpffs::Pins, require_kernel};
+use ebpf_filter_tests::{pins::PinDir, require_kernel};
 use proptest::{
     prelude::*,
     test_runner::{Config, TestRunner},
@@ -15,8 +15,8 @@ use crate::range;
 #[test]
 fn a_range_is_not_one_that_it_is_in() {
     require_kernel!(BPF | SYS_ADMIN);
-    let pins = Pins::new();
-    let filter = pins.filter();
+    let pins = PinDir::new();
+    let filter = pins.external();
     for (outer, inner) in [("0.0.0.0/0", "10.0.0.0/8"), ("10.0.0.0/8", "10.0.0.0/9"), ("::/0", "::/1")] {
         let (outer, inner) = (range(outer), range(inner));
         filter.clear().unwrap();
@@ -100,8 +100,8 @@ fn compare(filter: &ExternalFilter, steps: Vec<Step>) {
 #[test]
 fn ranges_do_what_a_plain_map_does() {
     require_kernel!(BPF | SYS_ADMIN);
-    let pins = Pins::new();
-    let filter = pins.filter();
+    let pins = PinDir::new();
+    let filter = pins.external();
     let mut runner = TestRunner::new(Config { failure_persistence: None, ..Config::with_cases(500) });
     runner
         .run(&prop::collection::vec(step(), 1..60), |steps| {
@@ -115,8 +115,8 @@ fn ranges_do_what_a_plain_map_does() {
 #[test]
 fn many_ranges_are_listed_once_each() {
     require_kernel!(BPF | SYS_ADMIN);
-    let pins = Pins::new();
-    let filter = pins.filter_with(BpfFilter::builder().ranges4_max(5000));
+    let pins = PinDir::new();
+    let filter = pins.external_with(BpfFilter::builder().ranges4_max(5000));
     let nets = (0..5000_u32).map(|number| ipnet::Ipv4Net::new((number << 12).into(), 20).unwrap());
     filter.insert_many(nets.clone().map(|net| Rule::drop(Match::range(net)))).unwrap();
     assert_eq!(filter.count(Kind::Range4).unwrap(), 5000);

@@ -11,10 +11,11 @@ use std::{
 use aya::{Ebpf, EbpfLoader, TestRun as _, TestRunOptions, programs::Xdp};
 use ebpf_filter::{Action, ExternalFilter, Match, Qtypes, Rule};
 use ebpf_filter_tests::{
-    bpffs::Pins,
     dns::{A, AAAA, ANY, query},
     headers::Headers,
-    packet, privilege, require_kernel,
+    packet,
+    pins::PinDir,
+    privilege, require_kernel,
 };
 use hickory_proto::op::{Message, MessageType};
 use tempfile::TempDir;
@@ -54,14 +55,14 @@ fn object() -> Option<PathBuf> {
 struct Program {
     ebpf: Ebpf,
     filter: ExternalFilter,
-    _pins: Pins,
+    _pins: PinDir,
 }
 
 impl Program {
     fn load() -> Option<Self> {
         let object = object()?;
-        let pins = Pins::new();
-        let filter = pins.filter();
+        let pins = PinDir::new();
+        let filter = pins.external();
         let mut loader = EbpfLoader::new();
         for (map, pin) in [
             ("addr_v4", "addr-v4"),
@@ -70,7 +71,7 @@ impl Program {
             ("cidr6", "cidr6"),
             ("qnames", "qnames"),
         ] {
-            loader.map_pin_path(map, pins.path(pin));
+            loader.map_pin_path(map, pins.pin(pin));
         }
         let mut ebpf = loader.load_file(object).unwrap();
         let program: &mut Xdp = ebpf.program_mut("filter").unwrap().try_into().unwrap();
