@@ -80,7 +80,8 @@ pub enum PinError {
     },
     /// The maps of a filter were pinned by another version of this library, which reads them in another way.
     #[error(
-        "the pins in {} have version {found} of the layout, where {expected} is expected: run `rm -r {0}` to start anew without          their rules, or choose another `pin_dir`",
+        "the pins in {} have version {found} of the layout, where {expected} is expected: run `rm -r {0}` to start anew without \
+         their rules, or choose another `pin_dir`",
         .directory.display()
     )]
     Version {
@@ -93,7 +94,8 @@ pub enum PinError {
     },
     /// Some of the maps of a filter are not there, or the directory is for something else.
     #[error(
-        "{} is not the whole of a filter: there is no {}; run `rm -r {0}` to start anew if nobody uses it, or choose another          `pin_dir`",
+        "{} is not the whole of a filter: there is no {}; run `rm -r {0}` to start anew if nobody uses it, or choose another \
+         `pin_dir`",
         .directory.display(), .missing.join(", no ")
     )]
     Incomplete {

@@ -34,14 +34,15 @@ use crate::{
 ///
 /// # Rules that end
 ///
-/// The format does not say when an entry ends, so a thread of this process removes it, within milliseconds. When
-/// is written to a map of its own beside the others: whoever builds a filter on the same pins after this process has ended, or was killed, removes
-/// what is over at once, and the rest in its time. Until then such entries stay, also after every clone was dropped. Entries without
-/// an end stay for as long as the pins: use [`ExternalFilter::reconcile`] at the start to have none but those of the configuration.
+/// The format does not say when an entry ends, so a thread of this process removes it, within milliseconds. When it ends is
+/// written to a map of its own beside the others: whoever builds a filter on the same pins after this process has ended, or was
+/// killed, removes what is over at once, and the rest in its time. Until then such entries stay, also after every clone was
+/// dropped. Entries without an end stay for as long as the pins: use [`ExternalFilter::reconcile`] at the start to have none but
+/// those of the configuration.
 ///
 /// If somebody else removes an entry that ends and adds one for the same match, that one is spared if it has another action, or
-/// fewer hits than the one before had when this filter was last told its end. Otherwise nothing tells it from the one before, and it ends with it. Two
-/// filters at the same pins do not know of ends that the other was told since it was built.
+/// fewer hits than the one before had when this filter was last told its end. Otherwise nothing tells it from the one before,
+/// and it ends with it. Two filters at the same pins do not know of ends that the other was told since it was built.
 ///
 /// # Example
 ///
