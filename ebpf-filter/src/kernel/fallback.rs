@@ -13,6 +13,7 @@ use std::{
 use ebpf_prog::{Malformed as MalformedReason, layout::Policy};
 use zerocopy::FromZeros;
 
+use super::{Update, Updated};
 use crate::{
     AttachError, ExternalError, KernelError, Kind, PinError, Program, Unavailable,
     engine::Memory,
@@ -126,22 +127,6 @@ impl Kernel {
 /// Maps that are shared with programs of others.
 #[derive(Debug)]
 pub(crate) struct SharedMaps(Infallible);
-
-#[expect(dead_code, reason = "the names of the real one")]
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Update {
-    Insert,
-    Change,
-}
-
-#[expect(dead_code, reason = "the names of the real one")]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Updated {
-    Done,
-    Duplicate,
-    Missing,
-    Full,
-}
 
 impl SharedMaps {
     pub(crate) fn open(_paths: &ExternalMaps, _sizes: Sizes) -> Result<Self, ExternalError> {

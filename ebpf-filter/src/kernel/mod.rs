@@ -18,14 +18,16 @@ mod shared;
 mod socket;
 #[cfg(target_os = "linux")]
 mod sys;
+mod update;
 
 #[cfg(not(target_os = "linux"))]
-pub(crate) use fallback::{Held, Kernel, Lock, Mapping, Payload, SharedMaps, Update, Updated, prefetch};
+pub(crate) use fallback::{Held, Kernel, Lock, Mapping, Payload, SharedMaps, prefetch};
+pub(crate) use update::{Update, Updated};
 #[cfg(target_os = "linux")]
 pub(crate) use {
     load::Kernel,
     lock::{Held, Lock},
-    shared::{SharedMaps, Update, Updated},
+    shared::SharedMaps,
     socket::Payload,
     sys::{Mapping, prefetch},
 };

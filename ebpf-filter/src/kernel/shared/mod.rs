@@ -7,7 +7,10 @@ use std::{io, path::Path};
 use aya::maps::MapType;
 
 use self::table::Table;
-use super::pin::{self, Shape, Wanted};
+use super::{
+    Update, Updated,
+    pin::{self, Shape, Wanted},
+};
 use crate::{
     ExternalError, KernelError, Kind,
     external::{End, EndKey, ExternalMaps, Key, Value, unavailable},
@@ -26,27 +29,6 @@ pub(crate) struct SharedMaps {
     ranges4: Option<Table<8, 16>>,
     ranges6: Option<Table<20, 16>>,
     ends: Table<{ size_of::<EndKey>() }, { size_of::<End>() }>,
-}
-
-/// What an update does about an entry that there is, or is not.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Update {
-    /// The entry is new, or nothing is done: `BPF_NOEXIST`.
-    Insert,
-    /// There is an entry, or nothing is done: `BPF_EXIST`.
-    Change,
-}
-
-/// What became of an update.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Updated {
-    Done,
-    /// There is an entry already.
-    Duplicate,
-    /// There is no entry.
-    Missing,
-    /// There is no room for another one.
-    Full,
 }
 
 /// Calls a method of the table that the key is for, with what is in the key.

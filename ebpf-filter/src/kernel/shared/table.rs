@@ -9,10 +9,9 @@ use std::{
 
 use aya::maps::{HashMap, Map, MapData, MapError};
 
-use super::{Update, Updated};
 use crate::{
     KernelError,
-    kernel::{pin::os_error, sys},
+    kernel::{Update, Updated, pin::os_error, sys},
 };
 
 /// `BPF_ANY`, `BPF_NOEXIST` and `BPF_EXIST` in `linux/bpf.h`.
