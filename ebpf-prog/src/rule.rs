@@ -74,10 +74,9 @@ impl Cell {
     }
 
     /// Gives a rule in force another action, another end and another maker. Packets are decided by the old or the new action.
-    pub fn change(&self, action: Action, expires: u64, by: Maker) {
-        self.expires.store(expires, Relaxed);
-        let state = self.state.load(Relaxed) & !(0xff | State::DYNAMIC);
-        let state = state | u32::from(action.to_byte()) | by.bit();
+    pub fn change(&self, terms: Terms) {
+        self.expires.store(terms.expires, Relaxed);
+        let state = self.state.load(Relaxed) & !(0xff | State::DYNAMIC) | terms.bits();
         self.state.store(state, core::sync::atomic::Ordering::Release);
     }
 
@@ -100,15 +99,15 @@ impl Cell {
 
     /// Says of a rule that is gone that another one takes its place: whoever stands on it must not go by what it says.
     pub(crate) fn prepare(&self) {
-        let State(state) = self.state().begun(Action::Pass, 0);
+        let State(state) = self.state().begun(Terms::new(Action::Pass, 0), 0);
         self.state.store(state & !State::LIVE, Relaxed);
         core::sync::atomic::fence(core::sync::atomic::Ordering::Release);
     }
 
-    pub(crate) fn begin(&self, action: Action, expires: u64, prefix_len: u8) {
+    pub(crate) fn begin(&self, terms: Terms, prefix_len: u8) {
         self.hits.store(0, Relaxed);
-        self.expires.store(expires, Relaxed);
-        let state = self.state().begun(action, prefix_len);
+        self.expires.store(terms.expires, Relaxed);
+        let state = self.state().begun(terms, prefix_len);
         self.state.store(state.0, core::sync::atomic::Ordering::Release);
     }
 
@@ -128,18 +127,38 @@ pub enum Maker {
     Block,
 }
 
+/// What is said of a rule besides what it matches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg(not(target_arch = "bpf"))]
-impl Maker {
-    const fn bit(self) -> u32 {
-        match self {
-            Self::Operator => 0,
-            Self::Block => State::DYNAMIC,
-        }
+pub struct Terms {
+    /// What the rule does.
+    pub action: Action,
+    /// When it ends, in nanoseconds of `CLOCK_MONOTONIC`; 0: never.
+    pub expires: u64,
+    /// Who has made it.
+    pub by: Maker,
+}
+
+#[cfg(not(target_arch = "bpf"))]
+impl Terms {
+    /// Of a rule of the operator's.
+    #[must_use]
+    pub const fn new(action: Action, expires: u64) -> Self {
+        Self { action, expires, by: Maker::Operator }
+    }
+
+    /// What the state has of them.
+    const fn bits(self) -> u32 {
+        let maker = match self.by {
+            Maker::Operator => 0,
+            Maker::Block => State::DYNAMIC,
+        };
+        maker | self.action.to_byte() as u32
     }
 }
 
-/// Action, length of the prefix, whether the rule is in force, whether a dynamic block has made it, and a number that is another one for every rule that was
-/// ever in this place.
+/// Action, length of the prefix, whether the rule is in force, whether a dynamic block has made it, and a number that is another
+/// one for every rule that was ever in this place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct State(u32);
 
@@ -167,9 +186,9 @@ impl State {
     }
 
     #[cfg(not(target_arch = "bpf"))]
-    const fn begun(self, action: Action, prefix_len: u8) -> Self {
+    const fn begun(self, terms: Terms, prefix_len: u8) -> Self {
         let number = (self.0 >> Self::NUMBER).wrapping_add(1);
-        Self(number << Self::NUMBER | Self::LIVE | (prefix_len as u32) << 8 | action.to_byte() as u32)
+        Self(number << Self::NUMBER | Self::LIVE | (prefix_len as u32) << 8 | terms.bits())
     }
 }
 
@@ -218,12 +237,11 @@ impl Table {
         &mut self,
         nodes: &[Ipv4Node],
         prefix: Ipv4Prefix,
-        action: Action,
-        expires: u64,
+        terms: Terms,
     ) -> Result<(), TableFull> {
         self.insert(nodes, prefix.hash(self.seed), |Ipv4Node(cell)| {
             cell.word.store(prefix.bits, Relaxed);
-            cell.begin(action, expires, prefix.len);
+            cell.begin(terms, prefix.len);
             Ok(())
         })
     }
@@ -237,12 +255,11 @@ impl Table {
         &mut self,
         nodes: &[Ipv6Node],
         prefix: Ipv6Prefix,
-        action: Action,
-        expires: u64,
+        terms: Terms,
     ) -> Result<(), TableFull> {
         self.insert(nodes, prefix.hash(self.seed), |node: &Ipv6Node| {
             node.set_bits(prefix);
-            node.cell.begin(action, expires, prefix.len);
+            node.cell.begin(terms, prefix.len);
             Ok(())
         })
     }

@@ -12,7 +12,7 @@ use std::{
 
 use ebpf_prog::{
     lengths::Lengths,
-    rule::{Action, Ipv4Node, Ipv4Prefix, Seed},
+    rule::{Action, Ipv4Node, Ipv4Prefix, Seed, Terms},
     table::{Bucket, Slots as _, Table, find},
 };
 use zerocopy::FromZeros as _;
@@ -81,7 +81,7 @@ fn churn(max: u32) -> (u64, u64) {
     let beside = (2..).filter(|other| bucket_of(&nodes, *other) == bucket_of(&nodes, steady));
     let elsewhere = (2..).filter(|other| bucket_of(&nodes, *other) != bucket_of(&nodes, steady));
     let others: Vec<u32> = beside.take(8).chain(elsewhere.take(8)).collect();
-    table.insert_ipv4(&nodes, prefix(steady), Action::Drop, 0).unwrap();
+    table.insert_ipv4(&nodes, prefix(steady), Terms::new(Action::Drop, 0)).unwrap();
     let mut state = 1_u32;
     while_changing(
         |_| {
@@ -89,7 +89,7 @@ fn churn(max: u32) -> (u64, u64) {
             let other = prefix(others[(state >> 16) as usize % others.len()]);
             match find(&nodes, other.hash(SEED), |node: &Ipv4Node| node.is(other)) {
                 Some(index) => table.remove(&nodes, &nodes[index as usize]),
-                None => drop(table.insert_ipv4(&nodes, other, Action::Pass, 0)),
+                None => drop(table.insert_ipv4(&nodes, other, Terms::new(Action::Pass, 0))),
             }
         },
         || is_found(&nodes, prefix(steady)),

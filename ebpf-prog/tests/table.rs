@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use ebpf_prog::{
     message::Message,
     names::{Block, Blocks, NameNode, NameTag, NoBlocks, Selector},
-    rule::{Action, Ipv4Node, Ipv4Prefix, Ipv6Node, Ipv6Prefix, Maker, Seed},
+    rule::{Action, Ipv4Node, Ipv4Prefix, Ipv6Node, Ipv6Prefix, Seed, Terms},
     table::{Bucket, MAX_CHAIN, Node, Slots as _, Table, TableFull, find},
     turns::Plain,
 };
@@ -45,9 +45,9 @@ fn there_is_room_for_as_many_as_was_said() {
         let mut table = Table::new(SEED, max);
         assert!(table.is_empty());
         for address in 0..max {
-            table.insert_ipv4(&nodes, v4(address), Action::Drop, 0).unwrap();
+            table.insert_ipv4(&nodes, v4(address), Terms::new(Action::Drop, 0)).unwrap();
         }
-        assert_eq!(table.insert_ipv4(&nodes, v4(max), Action::Drop, 0), Err(TableFull));
+        assert_eq!(table.insert_ipv4(&nodes, v4(max), Terms::new(Action::Drop, 0)), Err(TableFull));
         assert_eq!((table.len(), lives(&nodes)), (max, max as usize));
         assert!((0..max).all(|address| looked_up(&nodes, v4(address))));
         assert!(!looked_up(&nodes, v4(max)));
@@ -61,14 +61,14 @@ fn places_are_used_again_in_turn() {
     let mut table = Table::new(SEED, 4);
     let index = |address| find(&nodes, v4(address).hash(SEED), |node: &Ipv4Node| node.is(v4(address)));
     for address in 1..=2 {
-        table.insert_ipv4(&nodes, v4(address), Action::Drop, 0).unwrap();
+        table.insert_ipv4(&nodes, v4(address), Terms::new(Action::Drop, 0)).unwrap();
     }
     for address in [2, 1] {
         table.remove(&nodes, find_v4(&nodes, v4(address)).unwrap());
         assert_eq!(index(address), None);
     }
     for (address, expected) in [(3, 2), (4, 3), (5, 1), (6, 0)] {
-        table.insert_ipv4(&nodes, v4(address), Action::Drop, 0).unwrap();
+        table.insert_ipv4(&nodes, v4(address), Terms::new(Action::Drop, 0)).unwrap();
         assert_eq!(index(address), Some(expected), "the rule for {address}");
     }
     assert_eq!(table.len(), 4);
@@ -78,16 +78,16 @@ fn places_are_used_again_in_turn() {
 fn a_place_that_is_used_again_starts_anew() {
     let nodes = nodes::<Ipv4Node>(1);
     let mut table = Table::new(SEED, 1);
-    table.insert_ipv4(&nodes, v4(1), Action::Drop, 7).unwrap();
+    table.insert_ipv4(&nodes, v4(1), Terms::new(Action::Drop, 7)).unwrap();
     let node = find_v4(&nodes, v4(1)).unwrap();
     let life = node.cell().life();
     node.cell().hit();
-    node.cell().change(Action::Refused, 9, Maker::Operator);
+    node.cell().change(Terms::new(Action::Refused, 9));
     assert_eq!((node.cell().action(), node.cell().expires()), (Action::Refused, 9));
     assert_eq!((node.cell().life(), node.cell().hits()), (life, 1), "a change leaves the rest as it was");
     table.remove(&nodes, node);
     assert_eq!((node.cell().life(), node.cell().hits()), (None, 1), "what was counted can still be read");
-    table.insert_ipv4(&nodes, v4(1), Action::Count, 0).unwrap();
+    table.insert_ipv4(&nodes, v4(1), Terms::new(Action::Count, 0)).unwrap();
     assert_eq!((node.cell().action(), node.cell().expires(), node.cell().hits()), (Action::Count, 0, 0));
     assert!(node.cell().life().is_some() && node.cell().life() != life);
     assert_eq!((node.cell().reset_hits(), node.prefix()), (0, v4(1)));
@@ -101,16 +101,16 @@ fn no_chain_is_longer_than_what_is_looked_at() {
     let alike: Vec<_> = (0..).filter(|address| bucket(*address) == 5).take(MAX_CHAIN + 1).collect();
     let (one_more, chain) = alike.split_last().unwrap();
     for address in chain {
-        table.insert_ipv4(&nodes, v4(*address), Action::Drop, 0).unwrap();
+        table.insert_ipv4(&nodes, v4(*address), Terms::new(Action::Drop, 0)).unwrap();
     }
-    assert_eq!(table.insert_ipv4(&nodes, v4(*one_more), Action::Drop, 0), Err(TableFull));
+    assert_eq!(table.insert_ipv4(&nodes, v4(*one_more), Terms::new(Action::Drop, 0)), Err(TableFull));
     assert!(chain.iter().all(|address| looked_up(&nodes, v4(*address))));
     assert_eq!(table.len() as usize, MAX_CHAIN);
     // Other buckets have room, and so has this one once a rule is gone, from whichever place.
     let other = (0..1000).find(|address| bucket(*address) == 6).unwrap();
-    table.insert_ipv4(&nodes, v4(other), Action::Drop, 0).unwrap();
+    table.insert_ipv4(&nodes, v4(other), Terms::new(Action::Drop, 0)).unwrap();
     table.remove(&nodes, find_v4(&nodes, v4(chain[7])).unwrap());
-    table.insert_ipv4(&nodes, v4(*one_more), Action::Drop, 0).unwrap();
+    table.insert_ipv4(&nodes, v4(*one_more), Terms::new(Action::Drop, 0)).unwrap();
     assert!(alike.iter().all(|address| looked_up(&nodes, v4(*address)) != (*address == chain[7])));
 }
 
@@ -120,10 +120,10 @@ fn lengths_of_prefixes_tell_rules_apart() {
     let (four, six) = (nodes::<Ipv4Node>(33), nodes::<Ipv6Node>(129));
     let (mut table4, mut table6) = (Table::new(SEED, 33), Table::new(SEED, 129));
     for len in 0..=32 {
-        table4.insert_ipv4(&four, Ipv4Prefix::of(0, len), Action::Drop, 0).unwrap();
+        table4.insert_ipv4(&four, Ipv4Prefix::of(0, len), Terms::new(Action::Drop, 0)).unwrap();
     }
     for len in 0..=128 {
-        table6.insert_ipv6(&six, Ipv6Prefix::of([0, 0], len), Action::Drop, 0).unwrap();
+        table6.insert_ipv6(&six, Ipv6Prefix::of([0, 0], len), Terms::new(Action::Drop, 0)).unwrap();
     }
     let lens4: BTreeSet<_> =
         four.iter().filter(|node| node.cell().life().is_some()).map(|node| node.prefix().len).collect();
@@ -181,7 +181,12 @@ impl Names {
 
     fn insert(&mut self, name: &[u8], selector: Selector) -> Result<(), NoBlocks> {
         let (_, tag) = Self::key(name, selector);
-        self.table.insert_name(&self.nodes, (&mut self.free, &self.blocks), (name, tag), Action::Drop, 0)
+        self.table.insert_name(
+            &self.nodes,
+            (&mut self.free, &self.blocks),
+            (name, tag),
+            Terms::new(Action::Drop, 0),
+        )
     }
 
     fn find(&self, name: &[u8], selector: Selector) -> Option<u32> {
@@ -284,7 +289,7 @@ proptest! {
                     expected.remove(&address);
                 }
                 None => {
-                    let inserted = table.insert_ipv4(&nodes, v4(address), Action::Drop, turn as u64);
+                    let inserted = table.insert_ipv4(&nodes, v4(address), Terms::new(Action::Drop, turn as u64));
                     prop_assert_eq!(inserted.is_ok(), expected.len() < max as usize);
                     if inserted.is_ok() {
                         expected.insert(address, 0);

@@ -3,15 +3,15 @@
 use ebpf_prog::{
     decision::Family,
     layout::Policy,
-    names::{BlocksInUse, NameNode},
-    rule::{Ipv4Node, Ipv4Prefix, Ipv6Node, Ipv6Prefix},
+    names::{Blocks, BlocksInUse, NameNode},
+    rule::{Ipv4Prefix, Ipv6Prefix},
     shape::Shape,
     table::{Adopted, Node, Table},
     turns::Plain,
 };
 
 use super::{Which, Writer, key::NameKey, memory::Memory, sieve::SieveCounts};
-use crate::QName;
+use crate::{QName, sizes::Sizes};
 
 impl Writer {
     /// A writer for the rules that are there, and whether anything had to be put right.
@@ -21,56 +21,52 @@ impl Writer {
     pub(super) fn adopt(&self, memory: &Memory, policy: Policy) -> (Self, bool) {
         let mut writer = Self::new(memory, self.sizes, policy.drops_malformed());
         writer.watch_malformed = policy.watches_malformed();
-        let mut repaired = [
-            writer.adopt_addresses4(memory),
-            writer.adopt_addresses6(memory),
-            writer.adopt_ranges4(memory),
-            writer.adopt_ranges6(memory),
-            writer.adopt_names(memory),
-        ]
-        .contains(&true);
+        let Sizes { ipv4, ipv6, ranges4, ranges6, .. } = self.sizes;
+        let ipv4 = writer.adopt_table(memory, Which::Ipv4, (ipv4, &memory.ipv4), |_, node| {
+            node.prefix().len == Ipv4Prefix::MAX_LEN
+        });
+        let ipv6 = writer.adopt_table(memory, Which::Ipv6, (ipv6, &memory.ipv6), |_, node| {
+            node.prefix().len == Ipv6Prefix::MAX_LEN
+        });
+        let ranges4 =
+            writer.adopt_table(memory, Which::Ranges4, (ranges4, &memory.ranges4), |writer, node| {
+                writer.count_range(memory, Family::Ipv4, node.prefix().len, node.hash(memory.seed))
+            });
+        let ranges6 =
+            writer.adopt_table(memory, Which::Ranges6, (ranges6, &memory.ranges6), |writer, node| {
+                writer.count_range(memory, Family::Ipv6, node.prefix().len, node.hash(memory.seed))
+            });
+        let max = self.sizes.names();
+        let mut in_use = BlocksInUse::none_of(Blocks::needed(max));
+        let names = writer.adopt_table(memory, Which::Names, (max, &memory.names), |writer, node| {
+            writer.count_name(memory, node, &mut in_use)
+        });
+        let mut repaired = [&ipv4, &ipv6, &ranges4, &ranges6, &names].iter().any(|table| table.repaired);
+        writer.ipv4 = ipv4.table;
+        writer.ipv6 = ipv6.table;
+        writer.ranges4 = ranges4.table;
+        writer.ranges6 = ranges6.table;
+        writer.names = names.table;
+        writer.blocks = in_use.into_blocks();
         repaired |= writer.repair(memory);
         (writer, repaired)
     }
 
-    fn adopt_addresses4(&mut self, memory: &Memory) -> bool {
-        let Adopted { table, repaired } =
-            Table::adopt(memory.seed, self.sizes.ipv4, &memory.ipv4, |_, node: &Ipv4Node| {
-                self.will_end(Which::Ipv4, node.cell().expires());
-                node.prefix().len == Ipv4Prefix::MAX_LEN
-            });
-        self.ipv4 = table;
-        repaired
-    }
-
-    fn adopt_addresses6(&mut self, memory: &Memory) -> bool {
-        let Adopted { table, repaired } =
-            Table::adopt(memory.seed, self.sizes.ipv6, &memory.ipv6, |_, node: &Ipv6Node| {
-                self.will_end(Which::Ipv6, node.cell().expires());
-                node.prefix().len == Ipv6Prefix::MAX_LEN
-            });
-        self.ipv6 = table;
-        repaired
-    }
-
-    fn adopt_ranges4(&mut self, memory: &Memory) -> bool {
-        let Adopted { table, repaired } =
-            Table::adopt(memory.seed, self.sizes.ranges4, &memory.ranges4, |_, node: &Ipv4Node| {
-                self.will_end(Which::Ranges4, node.cell().expires());
-                self.count_range(memory, Family::Ipv4, node.prefix().len, node.hash(memory.seed))
-            });
-        self.ranges4 = table;
-        repaired
-    }
-
-    fn adopt_ranges6(&mut self, memory: &Memory) -> bool {
-        let Adopted { table, repaired } =
-            Table::adopt(memory.seed, self.sizes.ranges6, &memory.ranges6, |_, node: &Ipv6Node| {
-                self.will_end(Which::Ranges6, node.cell().expires());
-                self.count_range(memory, Family::Ipv6, node.prefix().len, node.hash(memory.seed))
-            });
-        self.ranges6 = table;
-        repaired
+    /// Takes over the rules of a table that are whole.
+    fn adopt_table<N: Node>(
+        &mut self,
+        memory: &Memory,
+        which: Which,
+        (max, nodes): (u32, &[N]),
+        mut is_whole: impl FnMut(&mut Self, &N) -> bool,
+    ) -> Adopted {
+        Table::adopt(memory.seed, max, nodes, |node| {
+            let is_whole = is_whole(self, node);
+            if is_whole {
+                self.will_end(which, node.cell().expires());
+            }
+            is_whole
+        })
     }
 
     /// Counts a range whose rule is whole.
@@ -81,26 +77,18 @@ impl Writer {
         true
     }
 
-    fn adopt_names(&mut self, memory: &Memory) -> bool {
-        let max = self.sizes.names();
-        let mut in_use = BlocksInUse::none_of(ebpf_prog::names::Blocks::needed(max));
-        let adopted = Table::adopt(memory.seed, max, &memory.names, |_, node: &NameNode| {
-            let Some((wire, selector)) = node.name(&memory.blocks) else { return false };
-            let Ok(name) = QName::from_wire(&wire) else { return false };
-            let key = NameKey::of(&name, memory.seed);
-            let tag = selector.tag(key.message.digest(), memory.seed);
-            if !node.is::<Plain>(tag, &key.message, &*memory.blocks) || !in_use.claim(node, &memory.blocks) {
-                return false;
-            }
-            self.sieve.add(memory.place(key.shape(&name, selector)));
-            *self.named(selector) += 1;
-            self.will_end(Which::Names, node.cell().expires());
-            true
-        });
-        let Adopted { table, repaired } = adopted;
-        self.names = table;
-        self.blocks = in_use.into_blocks();
-        repaired
+    /// Counts a name whose rule is whole.
+    fn count_name(&mut self, memory: &Memory, node: &NameNode, in_use: &mut BlocksInUse) -> bool {
+        let Some((wire, selector)) = node.name(&memory.blocks) else { return false };
+        let Ok(name) = QName::from_wire(&wire) else { return false };
+        let key = NameKey::of(&name, memory.seed);
+        let tag = selector.tag(key.message.digest(), memory.seed);
+        if !node.is::<Plain>(tag, &key.message, &*memory.blocks) || !in_use.claim(node, &memory.blocks) {
+            return false;
+        }
+        self.sieve.add(memory.place(key.shape(&name, selector)));
+        *self.named(selector) += 1;
+        true
     }
 
     /// Has the sieve and the lengths say what they must, and then no more than that.

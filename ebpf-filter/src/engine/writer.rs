@@ -4,7 +4,7 @@ use ebpf_prog::{
     decision::Family,
     layout::{Kinds, Policy},
     names::{Blocks, NameNode, NoBlocks, Selector},
-    rule::{Action, Ipv4Node, Ipv4Prefix, Ipv6Node, Ipv6Prefix, Maker},
+    rule::{Ipv4Node, Ipv4Prefix, Ipv6Node, Ipv6Prefix, Maker, Terms},
     shape::{self, Shape},
     table::{Table, TableFull},
 };
@@ -182,13 +182,7 @@ impl Writer {
     }
 
     /// Adds a rule, unless there is one for the same match that has not expired.
-    pub(crate) fn insert(
-        &mut self,
-        memory: &Memory,
-        of: &Match,
-        action: Action,
-        expires: u64,
-    ) -> Result<(), Refusal> {
+    pub(crate) fn insert(&mut self, memory: &Memory, of: &Match, terms: Terms) -> Result<(), Refusal> {
         if let Some(place) = Place::of(memory, of) {
             if !place.has_expired(memory, clock::now()) {
                 return Err(Refusal::Duplicate);
@@ -202,21 +196,21 @@ impl Writer {
         match of {
             Match::Ipv4(address) => {
                 let prefix = key::ipv4(*address, Ipv4Prefix::MAX_LEN);
-                self.ipv4.insert_ipv4(&memory.ipv4, prefix, action, expires)?;
+                self.ipv4.insert_ipv4(&memory.ipv4, prefix, terms)?;
             }
             Match::Ipv6(address) => {
                 let prefix = key::ipv6(*address, Ipv6Prefix::MAX_LEN);
-                self.ipv6.insert_ipv6(&memory.ipv6, prefix, action, expires)?;
+                self.ipv6.insert_ipv6(&memory.ipv6, prefix, terms)?;
             }
             Match::Range4(net) => {
                 let prefix = key::ipv4(net.network(), net.prefix_len());
-                self.ranges4.insert_ipv4(&memory.ranges4, prefix, action, expires)?;
+                self.ranges4.insert_ipv4(&memory.ranges4, prefix, terms)?;
                 self.remember(memory, memory.place(Shape::of_range(prefix.hash(memory.seed))));
                 self.change_length(memory, Family::Ipv4, prefix.len, 1);
             }
             Match::Range6(net) => {
                 let prefix = key::ipv6(net.network(), net.prefix_len());
-                self.ranges6.insert_ipv6(&memory.ranges6, prefix, action, expires)?;
+                self.ranges6.insert_ipv6(&memory.ranges6, prefix, terms)?;
                 self.remember(memory, memory.place(Shape::of_range(prefix.hash(memory.seed))));
                 self.change_length(memory, Family::Ipv6, prefix.len, 1);
             }
@@ -231,8 +225,7 @@ impl Writer {
                     &memory.names,
                     (&mut self.blocks, &memory.blocks),
                     (name.as_wire(), tag),
-                    action,
-                    expires,
+                    terms,
                 );
                 if let Err(reason) = added {
                     self.forget(memory, place);
@@ -241,23 +234,17 @@ impl Writer {
                 *self.named(selector) += 1;
             }
         }
-        self.will_end(Which::of(of.kind()), expires);
+        self.will_end(Which::of(of.kind()), terms.expires);
         Ok(())
     }
 
     /// Gives the rule for this match another action and end, if there is one that has not expired.
-    pub(crate) fn change(
-        &mut self,
-        memory: &Memory,
-        of: &Match,
-        (action, expires): (Action, u64),
-        by: Maker,
-    ) -> bool {
+    pub(crate) fn change(&mut self, memory: &Memory, of: &Match, terms: Terms) -> bool {
         match Place::of(memory, of) {
             Some(place) if !place.has_expired(memory, clock::now()) => {
                 self.begin(memory);
-                place.cell(memory).change(action, expires, by);
-                self.will_end(place.table, expires);
+                place.cell(memory).change(terms);
+                self.will_end(place.table, terms.expires);
                 true
             }
             Some(_) | None => false,

@@ -1,6 +1,6 @@
 //! Changing rules.
 
-use ebpf_prog::rule::Maker;
+use ebpf_prog::rule::{Maker, Terms};
 
 use crate::{
     Action, BpfFilter, Match, Rule, RuleError, clock,
@@ -66,7 +66,8 @@ impl BpfFilter {
         let mut inserted = Ok(());
         for (index, rule) in rules.iter().enumerate() {
             let expires = clock::deadline(rule.expires_in);
-            inserted = self.insert_one(&mut writer, rule, expires, by);
+            inserted =
+                self.insert_one(&mut writer, &rule.matches, Terms { action: rule.action, expires, by });
             if inserted.is_err() {
                 for Rule { matches, .. } in &rules[..index] {
                     writer.undo(engine.memory(), matches);
@@ -85,28 +86,19 @@ impl BpfFilter {
         Ok(published?)
     }
 
-    pub(super) fn insert_one(
-        &self,
-        writer: &mut Writer,
-        rule: &Rule,
-        expires: u64,
-        by: Maker,
-    ) -> Result<(), RuleError> {
-        let (memory, kind) = (self.inner.engine.memory(), rule.matches.kind());
-        let mut inserted = writer.insert(memory, &rule.matches, rule.action, expires);
+    pub(super) fn insert_one(&self, writer: &mut Writer, of: &Match, terms: Terms) -> Result<(), RuleError> {
+        let (memory, kind) = (self.inner.engine.memory(), of.kind());
+        let mut inserted = writer.insert(memory, of, terms);
         // What has expired may still have a place.
         if matches!(inserted, Err(Refusal::Full | Refusal::NamesTooLong))
             && writer.make_room(memory, kind, clock::now())
         {
-            inserted = writer.insert(memory, &rule.matches, rule.action, expires);
-        }
-        if inserted.is_ok() && by != Maker::Operator {
-            writer.change(memory, &rule.matches, (rule.action, expires), by);
+            inserted = writer.insert(memory, of, terms);
         }
         inserted.map_err(|refusal| match refusal {
-            Refusal::Duplicate => RuleError::Duplicate(rule.matches.clone()),
+            Refusal::Duplicate => RuleError::Duplicate(of.clone()),
             Refusal::Full => RuleError::Full { kind, max: self.capacity(kind) },
-            Refusal::NamesTooLong => RuleError::NamesTooLong { of: rule.matches.clone() },
+            Refusal::NamesTooLong => RuleError::NamesTooLong { of: of.clone() },
         })
     }
 
@@ -158,10 +150,11 @@ impl BpfFilter {
         let rule = rule.canonical();
         self.takes(&rule)?;
         let expires = clock::deadline(rule.expires_in);
+        let terms = Terms { action: rule.action, expires, by };
         let mut writer = self.inner.writer()?;
-        let changed = writer.change(self.inner.engine.memory(), &rule.matches, (rule.action, expires), by);
+        let changed = writer.change(self.inner.engine.memory(), &rule.matches, terms);
         if !changed {
-            let inserted = self.insert_one(&mut writer, &rule, expires, by);
+            let inserted = self.insert_one(&mut writer, &rule.matches, terms);
             let published = self.inner.publish(&writer);
             inserted?;
             published?;

@@ -2,12 +2,12 @@
 
 use std::collections::HashMap;
 
-use ebpf_prog::rule::Maker;
+use ebpf_prog::rule::Terms;
 
 use crate::{BpfFilter, Match, Rule, RuleError, Selection, clock, engine::Writer};
 
-/// What [`BpfFilter::reconcile`] and [`ExternalFilter::reconcile`](crate::ExternalFilter::reconcile) have done with the rules that do
-/// not end.
+/// What [`BpfFilter::reconcile`] and [`ExternalFilter::reconcile`](crate::ExternalFilter::reconcile) have done with the rules that
+/// do not end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Reconciled {
@@ -74,11 +74,12 @@ impl BpfFilter {
             if expires != clock::NEVER {
                 soonest = soonest.into_iter().chain([expires]).min();
             }
-            if writer.change(memory, &rule.matches, (rule.action, expires), Maker::Operator) {
+            let terms = Terms::new(rule.action, expires);
+            if writer.change(memory, &rule.matches, terms) {
                 done.changed += 1;
                 continue;
             }
-            outcome = self.insert_in_place_of(&mut writer, rule, expires, &mut others, &mut done);
+            outcome = self.insert_in_place_of(&mut writer, &rule.matches, terms, &mut others, &mut done);
             if outcome.is_err() {
                 break;
             }
@@ -98,15 +99,15 @@ impl BpfFilter {
     fn insert_in_place_of(
         &self,
         writer: &mut Writer,
-        rule: &Rule,
-        expires: u64,
+        of: &Match,
+        terms: Terms,
         others: &mut Vec<Match>,
         done: &mut Reconciled,
     ) -> Result<(), RuleError> {
         loop {
-            let inserted = self.insert_one(writer, rule, expires, Maker::Operator);
+            let inserted = self.insert_one(writer, of, terms);
             let is_full = matches!(inserted, Err(RuleError::Full { .. } | RuleError::NamesTooLong { .. }));
-            let kind = rule.matches.kind();
+            let kind = of.kind();
             let Some(at) = others.iter().position(|other| is_full && other.kind() == kind) else {
                 inserted?;
                 done.added += 1;

@@ -6,7 +6,7 @@ use core::sync::atomic::Ordering::{Relaxed, Release};
 use super::{Block, MAX_BLOCKS, NameNode, NameTag, Selector, WORDS};
 use crate::{
     name::MAX_LEN,
-    rule::Action,
+    rule::Terms,
     table::{ACQUIRE, Table, TableFull},
 };
 
@@ -117,12 +117,11 @@ impl Table {
         nodes: &[NameNode],
         (free, blocks): (&mut Blocks, &[Block]),
         (name, tag): (&[u8], NameTag),
-        action: Action,
-        expires: u64,
+        terms: Terms,
     ) -> Result<(), NoBlocks> {
         self.insert(nodes, tag.hash, |node| {
             free.write(node, blocks, name, tag)?;
-            node.cell.begin(action, expires, 0);
+            node.cell.begin(terms, 0);
             Ok(())
         })
     }

@@ -27,13 +27,13 @@ enum Seen {
 }
 
 impl Table {
-    /// Takes over a table for `max` rules whose last owner is gone or has let go of it. `keep` is asked once about every rule,
-    /// by its node's index, and says whether it is whole.
+    /// Takes over a table for `max` rules whose last owner is gone or has let go of it. `is_whole` is asked once
+    /// about every rule.
     pub fn adopt<N: Node>(
         seed: Seed,
         max: u32,
         nodes: &[N],
-        mut keep: impl FnMut(u32, &N) -> bool,
+        mut is_whole: impl FnMut(&N) -> bool,
     ) -> Adopted {
         let mut visited = vec![Seen::Not; nodes.len()];
         let mut repaired = false;
@@ -53,7 +53,7 @@ impl Table {
                     && chain < MAX_CHAIN
                     && node.cell().life().is_some()
                     && high_bits(node.hash(seed), nodes.shift()) as usize == bucket
-                    && keep(index, node);
+                    && is_whole(node);
                 if is_rule {
                     visited[at] = Seen::Rule;
                     (chain, rules, link) = (chain + 1, rules + 1, &node.cell().next);

@@ -12,7 +12,7 @@ use ebpf_prog::{
     lengths::Lengths,
     message::{Message, NameDigest, SuffixKey},
     names::{Block, Blocks, NameNode, Selector},
-    rule::{Action, Ipv4Node, Ipv4Prefix, Ipv6Node, Ipv6Prefix, Seed},
+    rule::{Action, Ipv4Node, Ipv4Prefix, Ipv6Node, Ipv6Prefix, Seed, Terms},
     shape::Shape,
     sightings::{Sighted, Sighting},
     table::{Node, Slots, Table},
@@ -112,14 +112,18 @@ impl World {
         let mut free = Blocks::new(Blocks::needed(MAX));
         for (what, &(action, ends)) in rules {
             match what {
-                What::V4(host, 32) => ipv4.insert_ipv4(&world.ipv4, v4(*host, 32), action, ends).unwrap(),
+                What::V4(host, 32) => {
+                    ipv4.insert_ipv4(&world.ipv4, v4(*host, 32), Terms::new(action, ends)).unwrap();
+                }
                 What::V4(host, len) => {
-                    ranges4.insert_ipv4(&world.ranges4, v4(*host, *len), action, ends).unwrap();
+                    ranges4.insert_ipv4(&world.ranges4, v4(*host, *len), Terms::new(action, ends)).unwrap();
                     world.shapes.push(Shape::of_range(v4(*host, *len).hash(SEED)));
                 }
-                What::V6(host, 128) => ipv6.insert_ipv6(&world.ipv6, v6(*host, 128), action, ends).unwrap(),
+                What::V6(host, 128) => {
+                    ipv6.insert_ipv6(&world.ipv6, v6(*host, 128), Terms::new(action, ends)).unwrap();
+                }
                 What::V6(host, len) => {
-                    ranges6.insert_ipv6(&world.ranges6, v6(*host, *len), action, ends).unwrap();
+                    ranges6.insert_ipv6(&world.ranges6, v6(*host, *len), Terms::new(action, ends)).unwrap();
                     world.shapes.push(Shape::of_range(v6(*host, *len).hash(SEED)));
                 }
                 What::Name { name, qtype, below } => {
@@ -130,7 +134,12 @@ impl World {
                     let shape = if *below { Shape::of_suffix(key) } else { Shape::of(name) };
                     world.shapes.push(shape);
                     names
-                        .insert_name(&world.names, (&mut free, &world.blocks), (name, tag), action, ends)
+                        .insert_name(
+                            &world.names,
+                            (&mut free, &world.blocks),
+                            (name, tag),
+                            Terms::new(action, ends),
+                        )
                         .unwrap();
                 }
             }
