@@ -17,6 +17,7 @@
 //! | [`child`] | a test body in a process with fewer capabilities, or in one that is killed |
 //! | [`shared_maps`] | a program in C that reads and writes the pinned maps of an `ExternalFilter` |
 //! | [`pins`] | directories for pins, and what is in them |
+//! | [`fork`] | copies of a process that are killed in the middle of what they do |
 //! | [`programs`] | which programs the kernel holds |
 //! | [`socket_option`] | socket options that no crate has |
 //!
@@ -27,6 +28,7 @@
 pub mod child;
 pub mod dns;
 pub mod dnsdist;
+pub mod fork;
 pub mod gate;
 pub mod headers;
 pub mod limited;

@@ -121,8 +121,8 @@ impl PinnedMemory {
         self.memory.read()
     }
 
-    /// Whether it is no longer what it was; then it is what it is now.
-    pub fn update(&self, before: &mut [u8]) -> bool {
+    /// Whether it is no longer what it was; then `before` becomes what it is now. Whoever else has this memory must be stopped.
+    pub fn update(&self, before: &mut Vec<u8>) -> bool {
         self.memory.update(before)
     }
 

@@ -12,6 +12,7 @@ use std::{
 
 use rustix::{
     mm::{MapFlags, ProtFlags, mmap, munmap},
+    process::Pid,
     thread::{UnshareFlags, unshare_unsafe},
 };
 
@@ -86,14 +87,15 @@ impl SharedMemory {
         self.words().iter().flat_map(|word| word.load(Ordering::Acquire).to_ne_bytes()).collect()
     }
 
-    pub(crate) fn update(&self, before: &mut [u8]) -> bool {
-        let mut changed = false;
-        for (word, before) in self.words().iter().zip(before.chunks_exact_mut(size_of::<u64>())) {
-            let now = word.load(Ordering::Relaxed).to_ne_bytes();
-            if before != now {
-                before.copy_from_slice(&now);
-                changed = true;
-            }
+    /// Whoever else has this memory must be stopped.
+    pub(crate) fn update(&self, before: &mut Vec<u8>) -> bool {
+        let len = self.words * size_of::<u64>();
+        // SAFETY: so many bytes are mapped, and nobody writes to them meanwhile.
+        let now = unsafe { std::slice::from_raw_parts(self.address.cast::<u8>(), len) };
+        let changed = now != before.as_slice();
+        if changed {
+            before.clear();
+            before.extend_from_slice(now);
         }
         changed
     }
@@ -114,4 +116,36 @@ impl Drop for SharedMemory {
         // SAFETY: the mapping is whole, and nobody refers to it any more.
         let _ = unsafe { munmap(self.address.cast(), self.words * size_of::<u64>()) };
     }
+}
+
+/// Goes on in two processes, and returns the child to the parent; the child has this thread alone, and ends with `body`, as a test
+/// that passes if that returns.
+pub(crate) fn fork(body: impl FnOnce()) -> io::Result<Pid> {
+    // SAFETY: the C library and the allocator are prepared for it, and `body` takes no lock that another thread may have held.
+    match unsafe { libc::fork() } {
+        -1 => Err(io::Error::last_os_error()),
+        0 => {
+            let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(body));
+            // SAFETY: this ends the process.
+            unsafe { libc::_exit(i32::from(outcome.is_err())) }
+        }
+        child => Pid::from_raw(child).ok_or_else(|| io::Error::other("no child")),
+    }
+}
+
+/// Has the parent trace this process: ptrace(2).
+pub(crate) fn trace_me() -> io::Result<()> {
+    ptrace(libc::PTRACE_TRACEME, 0)
+}
+
+/// Lets a stopped child execute one instruction.
+pub(crate) fn step(child: Pid) -> io::Result<()> {
+    ptrace(libc::PTRACE_SINGLESTEP, child.as_raw_nonzero().get())
+}
+
+fn ptrace(request: libc::c_uint, child: libc::pid_t) -> io::Result<()> {
+    let nothing = ptr::null_mut::<libc::c_void>();
+    // SAFETY: neither request looks at an address.
+    let result = unsafe { libc::ptrace(request, child, nothing, nothing) };
+    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
