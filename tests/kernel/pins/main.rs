@@ -5,6 +5,7 @@
 mod killed;
 mod mismatch;
 mod restart;
+mod sharing;
 
 use std::path::Path;
 
