@@ -57,14 +57,15 @@ pub fn role() -> Option<String> {
 /// [`role`] says what. What it prints can be read from its standard output, behind what the test harness says.
 #[track_caller]
 pub fn spawn(test: &str, role: &str) -> Child {
-    Command::new(env::current_exe().expect("a test knows its program"))
-        .args([test, "--exact", "--include-ignored", "--nocapture"])
-        .env(CHILD, test)
-        .env(ROLE, role)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("the program is there")
+    command(test, role).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the program is there")
+}
+
+/// What [`spawn`] starts.
+#[track_caller]
+pub fn command(test: &str, role: &str) -> Command {
+    let mut command = Command::new(env::current_exe().expect("a test knows its program"));
+    command.args([test, "--exact", "--include-ignored", "--nocapture"]).env(CHILD, test).env(ROLE, role);
+    command
 }
 
 /// Runs `body` in a process without any capability.

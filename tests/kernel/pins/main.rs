@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 mod killed;
+mod load;
 mod mismatch;
 mod restart;
 mod sharing;
