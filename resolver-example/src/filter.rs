@@ -1,8 +1,10 @@
 //! The packet filter, as the configuration wants it.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, path::Path};
 
-use ebpf_filter::{AttachError, BpfFilter, BuildError, Enforcement, Kind, Mode, RuleError, Stats};
+use ebpf_filter::{
+    AttachError, BpfFilter, BuildError, Enforcement, Kind, Mode, PinError, Reconciled, RuleError, Stats,
+};
 use socket2::Socket;
 use thiserror::Error;
 use tracing::{info, warn};
@@ -20,9 +22,10 @@ pub(crate) fn build(config: &Filter) -> Result<BpfFilter, FilterError> {
         ranges6_max,
         qnames_max,
         suffixes_max,
+        pin_dir,
         rules,
     } = config;
-    let filter = BpfFilter::builder()
+    let mut builder = BpfFilter::builder()
         .mode(*mode)
         .malformed(*malformed)
         .ipv4_max(*ipv4_max)
@@ -30,11 +33,34 @@ pub(crate) fn build(config: &Filter) -> Result<BpfFilter, FilterError> {
         .ranges4_max(*ranges4_max)
         .ranges6_max(*ranges6_max)
         .qnames_max(*qnames_max)
-        .suffixes_max(*suffixes_max)
-        .build()
-        .map_err(FilterError::Build)?;
-    filter.insert_many(rules.iter().cloned()).map_err(FilterError::Rules)?;
+        .suffixes_max(*suffixes_max);
+    if let Some(directory) = pin_dir {
+        builder = builder.pin_dir(directory);
+    }
+    let filter = builder.build().map_err(|error| match error {
+        BuildError::Pins(source) => FilterError::Pins(source),
+        error => FilterError::Build(error),
+    })?;
+    match filter.status().pin_dir {
+        Some(directory) => reconcile(&filter, &directory, rules)?,
+        None => filter.insert_many(rules.iter().cloned()).map_err(FilterError::Rules)?,
+    }
     Ok(filter)
+}
+
+/// Of the rules that a server before has left, those stay that are configured, and those that end.
+fn reconcile(filter: &BpfFilter, directory: &Path, rules: &Rules) -> Result<(), FilterError> {
+    let found: u32 = Kind::ALL.into_iter().map(|kind| filter.count(kind)).sum();
+    let done = filter.reconcile(rules.iter().cloned()).map_err(FilterError::Rules)?;
+    let Reconciled { kept, added, changed, removed, .. } = done;
+    let found_now: u32 = Kind::ALL.into_iter().map(|kind| filter.count(kind)).sum();
+    let others = (found_now as usize).saturating_sub(kept + added + changed);
+    info!(
+        "rules in {}: {found} found, {kept} kept, {changed} changed, {added} added, {removed} removed, {others} others end by \
+         themselves",
+        directory.display()
+    );
+    Ok(())
 }
 
 /// Makes `socket`, which will listen on `address`, drop what the rules say.
@@ -92,6 +118,9 @@ pub(crate) enum FilterError {
     /// The filter cannot be made at all.
     #[error("the packet filter cannot be set up (`filter.mode = \"prefer\"` would go on in user space)")]
     Build(#[source] BuildError),
+    /// What is pinned there is not what it should be.
+    #[error("`pin_dir` of [filter] cannot be used")]
+    Pins(#[source] PinError),
     /// The configured rules do not go in.
     #[error("the rules of [[filter.rules]] cannot be installed")]
     Rules(#[source] RuleError),

@@ -60,6 +60,10 @@ pub(crate) enum Problem {
         "{upstream} is this server itself (it is in listen.dns): queries would go round in circles; name another resolver"
     )]
     OwnUpstream { upstream: SocketAddr },
+    #[error(
+        "pin_dir {value:?} must be an absolute path in a BPF file system, such as \"/sys/fs/bpf/resolver\""
+    )]
+    PinDir { value: PathBuf },
     #[error("rule {number}: {problem}")]
     Rule { number: usize, problem: RuleProblem },
     #[error("dynblocks: {0}")]

@@ -1,8 +1,16 @@
 //! `[filter]`: how rules are enforced, and how many there may be.
 
-use ebpf_filter::{Kind, Malformed, Mode};
+use std::path::PathBuf;
 
-use super::{error::ConfigError, rules::Rules, schema, source::Source};
+use ebpf_filter::{Kind, Malformed, Mode};
+use toml::Spanned;
+
+use super::{
+    error::{ConfigError, Problem},
+    rules::Rules,
+    schema,
+    source::Source,
+};
 
 /// Room for rules of each kind.
 const DEFAULT_MAX: u32 = 1024;
@@ -18,6 +26,8 @@ pub(crate) struct Filter {
     pub(crate) ranges6_max: u32,
     pub(crate) qnames_max: u32,
     pub(crate) suffixes_max: u32,
+    /// Absolute.
+    pub(crate) pin_dir: Option<PathBuf>,
     /// No more of a kind than its maximum, no two that match the same.
     pub(crate) rules: Rules,
 }
@@ -47,8 +57,16 @@ impl Filter {
             ranges6_max,
             qnames_max,
             suffixes_max,
+            pin_dir,
             rules,
         } = raw;
+        let pin_dir = match pin_dir {
+            Some(directory) if !directory.get_ref().is_absolute() => {
+                let span = directory.span();
+                return Err(source.invalid(&span, Problem::PinDir { value: directory.into_inner() }));
+            }
+            pin_dir => pin_dir.map(Spanned::into_inner),
+        };
         let default = DEFAULT_MAX.saturating_add(blocks);
         let mut filter = Self {
             mode: match mode {
@@ -66,6 +84,7 @@ impl Filter {
             ranges6_max: ranges6_max.unwrap_or(default),
             qnames_max: qnames_max.unwrap_or(DEFAULT_MAX),
             suffixes_max: suffixes_max.unwrap_or(default),
+            pin_dir,
             rules: Rules::default(),
         };
         filter.rules = Rules::check(rules, &filter, source)?;
@@ -84,6 +103,7 @@ impl Default for Filter {
             ranges6_max: DEFAULT_MAX,
             qnames_max: DEFAULT_MAX,
             suffixes_max: DEFAULT_MAX,
+            pin_dir: None,
             rules: Rules::default(),
         }
     }

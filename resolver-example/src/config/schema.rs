@@ -49,6 +49,7 @@ pub(super) struct Filter {
     pub(super) ranges6_max: Option<u32>,
     pub(super) qnames_max: Option<u32>,
     pub(super) suffixes_max: Option<u32>,
+    pub(super) pin_dir: Option<Spanned<PathBuf>>,
     pub(super) rules: Vec<Rule>,
 }
 

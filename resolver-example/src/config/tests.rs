@@ -1,6 +1,7 @@
 //! What configurations mean, and how wrong ones are told.
 
 mod dynblocks;
+mod pins;
 mod rules;
 
 use super::*;

@@ -4,6 +4,7 @@ mod client;
 mod dnsperf;
 mod flood;
 mod ladder;
+mod pins;
 mod ranges;
 mod rules;
 mod state;
