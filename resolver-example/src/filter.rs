@@ -37,9 +37,12 @@ pub(crate) fn build(config: &Filter) -> Result<BpfFilter, FilterError> {
     if let Some(directory) = pin_dir {
         builder = builder.pin_dir(directory);
     }
-    let filter = builder.build().map_err(|error| match error {
-        BuildError::Pins(source) => FilterError::Pins(source),
-        error => FilterError::Build(error),
+    let filter = builder.build().map_err(|error| {
+        if let BuildError::Pins(source) = error {
+            FilterError::Pins(source)
+        } else {
+            FilterError::Build(error)
+        }
     })?;
     match filter.status().pin_dir {
         Some(directory) => reconcile(&filter, &directory, rules)?,

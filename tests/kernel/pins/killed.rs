@@ -255,9 +255,9 @@ impl Random {
 /// changed, but of each only as a whole; what it leaves alone stays.
 #[test]
 fn killed_a_thousand_times() {
-    require_kernel!();
     const TIMES: usize = 1000;
     const PATIENCE: Duration = Duration::from_secs(120);
+    require_kernel!();
     let pins = PinDir::new();
     let filter = builder(pins.path()).payload_offset(PAYLOAD_OFFSET).build().unwrap();
     let universe = universe();
